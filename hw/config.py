@@ -1,0 +1,219 @@
+"""The one description of a generated accelerator: parameters, named presets, derived sizes, config hash.
+
+Nothing here imports Amaranth or torch, so RTL, golden model and tools share this file. Every width or
+count that follows from the parameters is derived here once; contradictions are refused on construction.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from math import ceil, log2
+
+BEAT_BITS = 128
+BEAT_BYTES = BEAT_BITS // 8
+BURST_BYTES = 32
+#: 2-bit digits of one beat; the number of digit multipliers of one row of the PE array.
+DIGITS = BEAT_BITS // 2
+
+#: Bumped whenever a record layout, a stream payload or a rounding step changes.
+FORMAT_VERSION = 1
+
+
+class ConfigError(ValueError):
+    """A parameter has an illegal value; the message names the field and the legal values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionConfig:
+    """Parameters of one attention core and of the cache format it reads.
+
+    Raises
+    ------
+    ConfigError
+        A field has an illegal value, or two fields contradict each other.
+    """
+
+    #: Name shown in reports and file names; letters, digits, ``-`` and ``_``.
+    name: str = "custom"
+    #: Channels of one head: 32, 64 or 128.
+    head_dim: int = 64
+    #: Query heads that share one KV head (rows of the PE array): 1 to 4.
+    rows: int = 2
+    #: Tokens of one window; a multiple of ``value_group``, 16 to 128.
+    window: int = 64
+    #: Tokens of one chunk: 8.
+    chunk: int = 8
+    #: Channels of one key quantisation group: 16 or 32.
+    group: int = 32
+    #: Channels that keep their delta code in each group: 1 to ``group``/2.
+    key_keep: int = 8
+    #: Reordered tokens of one value quantisation group: 16 or 32.
+    value_group: int = 32
+    #: Not-base tokens whose value code is kept, per channel and value group.
+    value_keep: int = 12
+    #: Closed tokens read in the formal pass, a multiple of ``chunk``, 24 to 512.
+    budget: int = 384
+    #: Bits of a tail value: 16 or 8.
+    tail_value_bits: int = 16
+    #: How the estimates of the query heads of a group become one selection score: ``max`` or ``mean``.
+    group_combine: str = "max"
+    #: Longest context in tokens, 2 * window to 32768, a multiple of ``window``.
+    max_context: int = 2048
+    #: Layers of the model; a job's layer must be below.
+    layers: int = 4
+    #: KV heads of a layer; a job's head must be below.
+    kv_heads: int = 2
+    #: Bytes of DRAM behind the memory port, a multiple of 4096 up to 2**32.
+    memory_bytes: int = 1 << 26
+    #: Jobs that the core holds at once, from descriptor to completion: 2, 4 or 8.
+    jobs_in_flight: int = 4
+    #: Outstanding requests at the memory port: 2, 4, 8 or 16.
+    memory_tags: int = 16
+    #: Beats of the reorder buffer: 64, 128, 256 or 512.
+    reorder_beats: int = 256
+
+    def __post_init__(self) -> None:
+        def among(field: str, legal: tuple[object, ...]) -> None:
+            value = getattr(self, field)
+            if value not in legal or isinstance(value, bool):
+                listed = ", ".join(map(repr, legal))
+                raise ConfigError(f"{field} must be one of {listed}, not {value!r}")
+
+        def between(field: str, low: int, high: int, multiple: int = 1) -> None:
+            value = getattr(self, field)
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int)
+                or not low <= value <= high
+                or value % multiple
+            ):
+                step = f" and a multiple of {multiple}" if multiple > 1 else ""
+                raise ConfigError(
+                    f"{field} must be an integer from {low} to {high}{step}, not {value!r}"
+                )
+
+        if not self.name or not all(c.isalnum() or c in "-_" for c in self.name):
+            raise ConfigError(f"name must be letters, digits, - and _, not {self.name!r}")
+        among("head_dim", (32, 64, 128))
+        between("rows", 1, 4)
+        among("chunk", (8,))
+        among("group", (16, 32))
+        between("key_keep", 1, self.group // 2)
+        among("value_group", (16, 32))
+        between("value_keep", 1, self.value_group - self.value_group // self.chunk)
+        between("window", 16, 128, self.value_group)
+        between("budget", 24, 512, self.chunk)
+        among("tail_value_bits", (16, 8))
+        among("group_combine", ("max", "mean"))
+        between("max_context", 2 * self.window, 32768, self.window)
+        between("layers", 1, 256)
+        between("kv_heads", 1, 256)
+        between("memory_bytes", 4096, 1 << 32, 4096)
+        among("jobs_in_flight", (2, 4, 8))
+        among("memory_tags", (2, 4, 8, 16))
+        among("reorder_beats", (64, 128, 256, 512))
+
+    # --- method ---------------------------------------------------------------------------------
+
+    @property
+    def groups(self) -> int:
+        """Key quantisation groups of one token."""
+        return self.head_dim // self.group
+
+    @property
+    def top_chunks(self) -> int:
+        """Chunks that the selector keeps: ``max(3, budget / chunk)``."""
+        return max(3, self.budget // self.chunk)
+
+    @property
+    def max_chunks(self) -> int:
+        """Closed chunks at ``max_context``."""
+        return self.closed_tokens(self.max_context) // self.chunk
+
+    @property
+    def max_attended(self) -> int:
+        """Most tokens that one job attends to: the selected ones and a full tail."""
+        return self.top_chunks * self.chunk + 2 * self.window
+
+    def closed_tokens(self, context: int) -> int:
+        """Closed tokens of a decode step at ``context`` tokens, the new one included.
+
+        The step that brings the tail to ``2 * window`` still attends to all of them; the older window
+        closes after it. So the tail holds ``window + 1`` to ``2 * window`` tokens once one has closed.
+        """
+        return max(0, (context - 1) // self.window - 1) * self.window
+
+    # --- numerics, see docs/contracts.md --------------------------------------------------------
+
+    @property
+    def value_step_ratio(self) -> int:
+        """Steps of a base value code (4 bits) in one step of the other codes (2 bits): 15 / 3."""
+        return 5
+
+    @property
+    def accumulator_bits(self) -> int:
+        """Signed bits of one output accumulator (20 of them fraction); see docs/contracts.md."""
+        return 1 + 17 + 20 + ceil(log2(self.max_attended * self.value_step_ratio + 1))
+
+    @property
+    def sum_bits(self) -> int:
+        """Unsigned bits of the softmax sum (20 of them fraction)."""
+        return 20 + ceil(log2(self.max_attended + 1))
+
+    @property
+    def selection_bits(self) -> int:
+        """Signed bits of a selection score: a score, or for ``mean`` the sum over the rows."""
+        return 24 + (ceil(log2(self.rows)) if self.group_combine == "mean" else 0)
+
+    # --- identity -------------------------------------------------------------------------------
+
+    @property
+    def config_hash(self) -> int:
+        """32 bits over every parameter but the name, and over the format version."""
+        facts: dict[str, object] = asdict(self)
+        del facts["name"]
+        facts["format_version"] = FORMAT_VERSION
+        canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+        return int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:4], "big")
+
+    def describe(self) -> dict[str, object]:
+        """Every parameter by name, for reports and the JSON sidecar."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+PRESETS: dict[str, AttentionConfig] = {
+    config.name: config
+    for config in (
+        # Small enough for unit tests to visit every boundary.
+        AttentionConfig(
+            name="tiny",
+            head_dim=32,
+            rows=2,
+            window=16,
+            group=16,
+            key_keep=4,
+            value_group=16,
+            value_keep=6,
+            budget=32,
+            max_context=256,
+            layers=4,
+            kv_heads=2,
+            memory_bytes=1 << 20,
+        ),
+        # The trained model of golden/model with the published parameters.
+        AttentionConfig(name="lm"),
+    )
+}
+
+
+def preset(name: str) -> AttentionConfig:
+    """The preset called ``name``.
+
+    Raises
+    ------
+    ConfigError
+        There is no such preset; the message lists the presets.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, not {name!r}")
+    return PRESETS[name]

@@ -1,0 +1,171 @@
+"""Every bit field of every record in DRAM and of the job descriptor, once (docs/contracts.md).
+
+Sizes and field positions only: ``golden.memory_image`` packs and unpacks with them, the RTL derives its
+layouts from them. No Amaranth and no torch here.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from hw.config import BEAT_BYTES, BURST_BYTES, AttentionConfig
+
+FP16_BITS = 16
+PAIR_BITS = 2 * FP16_BITS
+DELTA_BITS = 2
+VALUE_BITS = 2
+VALUE_BASE_BITS = 4
+
+
+class Status(IntEnum):
+    """How a job ended; the lowest code that applies is reported."""
+
+    OK = 0
+    CONFIG_MISMATCH = 1
+    CONTEXT_RANGE = 2
+    LAYER_RANGE = 3
+    HEAD_RANGE = 4
+    ADDRESS_RANGE = 5
+    SCALE_NOT_FINITE = 6
+    MEMORY_ERROR = 7
+
+
+class StepKind(IntEnum):
+    """What the 64 digits of one step of the PE array are."""
+
+    KEYS = 0
+    DELTAS = 1
+    VALUES = 2
+    TAIL_VALUES = 3
+
+
+def _round_up(size: int, unit: int) -> int:
+    return -(-size // unit) * unit
+
+
+def job_fields(config: AttentionConfig) -> dict[str, int]:
+    """Fields of the job descriptor and their bits, least significant first."""
+    return {
+        "job_id": 16,
+        "config_hash": 32,
+        "layer": 8,
+        "kv_head": 8,
+        "context": 16,
+        "base_address": 32,
+        "chunk_address": 32,
+        "tail_address": 32,
+        "query_scale": FP16_BITS * config.rows,
+    }
+
+
+@dataclass(frozen=True)
+class KVFormat:
+    """Sizes and offsets, in bytes unless said, of the records of ``config``."""
+
+    config: AttentionConfig
+
+    # --- key blocks -----------------------------------------------------------------------------
+
+    @property
+    def key_scale_bytes(self) -> int:
+        """Scale section of a key block, padded to a beat."""
+        c = self.config
+        return _round_up(c.chunk * c.groups * PAIR_BITS // 8, BEAT_BYTES)
+
+    @property
+    def tail_scale_bytes(self) -> int:
+        """Value-scale section of a tail key block, padded to a beat."""
+        return _round_up(self.config.chunk * FP16_BITS // 8, BEAT_BYTES)
+
+    @property
+    def key_code_bytes(self) -> int:
+        """Code section of a key block."""
+        return self.config.chunk * self.config.head_dim
+
+    @property
+    def base_block_bytes(self) -> int:
+        """A base key block, padded to a burst."""
+        return _round_up(self.key_scale_bytes + self.key_code_bytes, BURST_BYTES)
+
+    @property
+    def tail_key_bytes(self) -> int:
+        """A tail key block, padded to a burst."""
+        return _round_up(
+            self.key_scale_bytes + self.tail_scale_bytes + self.key_code_bytes, BURST_BYTES
+        )
+
+    @property
+    def tail_value_bytes(self) -> int:
+        """A tail value block, padded to a burst."""
+        c = self.config
+        return _round_up(c.chunk * c.head_dim * c.tail_value_bits // 8, BURST_BYTES)
+
+    @property
+    def tail_block_bytes(self) -> int:
+        """A tail block: keys, then values."""
+        return self.tail_key_bytes + self.tail_value_bytes
+
+    # --- chunk records --------------------------------------------------------------------------
+
+    @property
+    def delta_element_bits(self) -> int:
+        """Bits of one (token, group): mask, codes, scale, minimum."""
+        return self.config.group + DELTA_BITS * self.config.key_keep + PAIR_BITS
+
+    @property
+    def delta_elements(self) -> int:
+        """Elements of one delta record, token-major."""
+        return (self.config.chunk - 1) * self.config.groups
+
+    @property
+    def delta_bytes(self) -> int:
+        """A delta record, padded to a burst."""
+        return _round_up(-(-self.delta_elements * self.delta_element_bits // 8), BURST_BYTES)
+
+    @property
+    def value_channel_bits(self) -> int:
+        """Bits of one channel in the code section: codes, mask, base code."""
+        return (self.config.chunk - 1) * (VALUE_BITS + 1) + VALUE_BASE_BITS
+
+    @property
+    def value_code_bytes(self) -> int:
+        """Code section of a value record, padded to a beat."""
+        return _round_up(-(-self.config.head_dim * self.value_channel_bits // 8), BEAT_BYTES)
+
+    @property
+    def value_scale_bytes(self) -> int:
+        """Scale section of a value record."""
+        return self.config.head_dim * PAIR_BITS // 8
+
+    @property
+    def value_bytes(self) -> int:
+        """A value record, padded to a burst."""
+        return _round_up(self.value_code_bytes + self.value_scale_bytes, BURST_BYTES)
+
+    @property
+    def chunk_bytes(self) -> int:
+        """A chunk record: deltas, then values."""
+        return self.delta_bytes + self.value_bytes
+
+    # --- regions of a job -----------------------------------------------------------------------
+
+    def region_bytes(self, context: int) -> dict[str, int]:
+        """Bytes of the base, chunk and tail region of a job at ``context`` tokens."""
+        c = self.config
+        closed = c.closed_tokens(context)
+        chunks = closed // c.chunk
+        return {
+            "base": -(-chunks // c.chunk) * self.base_block_bytes,
+            "chunk": chunks * self.chunk_bytes,
+            "tail": -(-(context - closed) // c.chunk) * self.tail_block_bytes,
+        }
+
+    def traffic_bytes(self, context: int) -> dict[str, int]:
+        """Bytes that one job reads, by kind, padding included."""
+        c = self.config
+        regions = self.region_bytes(context)
+        selected = min(c.closed_tokens(context) // c.chunk, c.top_chunks)
+        return {
+            "base": regions["base"],
+            "chunk": selected * self.chunk_bytes,
+            "tail": regions["tail"],
+        }
