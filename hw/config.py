@@ -39,7 +39,7 @@ class AttentionConfig:
     head_dim: int = 64
     #: Query heads that share one KV head (rows of the PE array): 1 to 4.
     rows: int = 2
-    #: Tokens of one window; a multiple of ``value_group``, 16 to 128.
+    #: Tokens of one window: 16, 32, 64 or 128, at least ``value_group``.
     window: int = 64
     #: Tokens of one chunk: 8.
     chunk: int = 8
@@ -101,7 +101,7 @@ class AttentionConfig:
         between("key_keep", 1, self.group // 2)
         among("value_group", (16, 32))
         between("value_keep", 1, self.value_group - self.value_group // self.chunk)
-        between("window", 16, 128, self.value_group)
+        among("window", tuple(w for w in (16, 32, 64, 128) if w >= self.value_group))
         between("budget", 24, 512, self.chunk)
         among("tail_value_bits", (16, 8))
         among("group_combine", ("max", "mean"))

@@ -1,0 +1,111 @@
+"""The attention core as a whole, in integers: what a job must give, bit for bit."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from golden.reference.compress import CompressedCache, CompressedWindow
+from golden.twin.keys import base_key_sums, delta_key_sums, score, tail_key_sums
+from golden.twin.normaliser import normalise
+from golden.twin.selector import select
+from golden.twin.softmax import Softmax, softmax
+from golden.twin.values import accumulate, chunk_contributions, tail_contributions
+from hw.config import AttentionConfig
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What one job sends back, int64 throughout."""
+
+    #: ``[rows, d]``, in units of 2**-15.
+    output: Tensor
+    #: Chunk indices, best first.
+    selection: Tensor
+    #: ``[rows]``: running maximum (signed exponent) and softmax sum (2**-20 * 2**maximum).
+    maximum: Tensor
+    sum: Tensor
+
+
+def attention(
+    query: Tensor, query_scale: Tensor, cache: CompressedCache, config: AttentionConfig
+) -> JobResult:
+    """One job of the core: estimate, select, formal pass over tail and selected chunks, output.
+
+    Parameters
+    ----------
+    query
+        Codes ``[rows, d]`` int64, -2047 to 2047.
+    query_scale
+        FP16 patterns ``[rows]``.
+    cache
+        The compressed cache of one KV head, without leading dimensions but the windows.
+    """
+    closed = _chunks(cache.closed)
+    chunks = closed.base_codes.shape[0]
+    estimates = base_key_sums(query, closed, config)
+    if chunks:
+        estimate_scores = score(estimates, query_scale)
+        selection = select(estimate_scores, config)
+    else:
+        selection = torch.zeros(0, dtype=torch.int64)
+
+    tail_sums, present, value_scale = tail_key_sums(query, cache.tail, config)
+    chunk_sums = delta_key_sums(query, closed, estimates, selection, config)
+    key_sums = torch.cat((tail_sums, chunk_sums))  # [units, C, rows]
+    tail_units = tail_sums.shape[0]
+    units = key_sums.shape[0]
+    everywhere = torch.ones(units - tail_units, config.chunk, dtype=torch.bool)
+    no_scale = torch.zeros(units - tail_units, config.chunk, dtype=torch.int64)
+    weights: Softmax = softmax(
+        score(key_sums, query_scale).transpose(-1, -2),
+        torch.cat((present, everywhere)),
+        torch.cat((value_scale, no_scale)),
+        torch.arange(units) < tail_units,
+    )
+    contributions = torch.cat(
+        (
+            tail_contributions(
+                weights.weight[:tail_units],
+                weights.tail_exponent[:tail_units],
+                cache.tail,
+                config,
+            ),
+            chunk_contributions(weights.weight[tail_units:], closed, selection, config),
+        )
+    )
+    total = accumulate(contributions, weights.maximum_shift, weights.unit_shift)
+    return JobResult(
+        output=normalise(total, weights.sum, config),
+        selection=selection,
+        maximum=weights.maximum,
+        sum=weights.sum,
+    )
+
+
+def _chunks(closed: CompressedWindow) -> CompressedWindow:
+    """The closed windows with one leading dimension of chunks instead of windows and chunks."""
+
+    def flat(x: Tensor) -> Tensor:
+        return x.reshape(-1, *x.shape[2:])
+
+    # Value scales belong to value groups: every chunk gets those of its group.
+    chunks_per_group = (
+        closed.base_codes.shape[-2] // closed.value_scale.shape[-2]
+        if closed.value_scale.shape[-2]
+        else 1
+    )
+    return CompressedWindow(
+        base_codes=flat(closed.base_codes),
+        base_scale=flat(closed.base_scale),
+        base_minimum=flat(closed.base_minimum),
+        delta_mask=flat(closed.delta_mask),
+        delta_codes=flat(closed.delta_codes),
+        delta_scale=flat(closed.delta_scale),
+        delta_minimum=flat(closed.delta_minimum),
+        value_base=flat(closed.value_base),
+        value_mask=flat(closed.value_mask),
+        value_codes=flat(closed.value_codes),
+        value_scale=flat(closed.value_scale).repeat_interleave(chunks_per_group, 0),
+        value_minimum=flat(closed.value_minimum).repeat_interleave(chunks_per_group, 0),
+    )

@@ -1,0 +1,58 @@
+"""Twin of the PE array: sums of 64 two-bit digits times operands (docs/contracts.md, section 6)."""
+
+import torch
+from torch import Tensor
+
+from hw.config import DIGITS, AttentionConfig
+from hw.formats import StepKind
+
+_LANES = 4
+
+
+def pe_array(
+    config: AttentionConfig,
+    kind: StepKind,
+    digits: Tensor,
+    operand: Tensor,
+    *,
+    signed_bytes: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The lane results ``a`` and ``b`` of steps of one kind, int64 ``[n, rows, 4]`` each.
+
+    Parameters
+    ----------
+    kind
+        What the digits are.
+    digits
+        ``[n, 64]``, 0 to 3.
+    operand
+        ``[n, rows, 32]`` as numbers: queries -2047 to 2047 for the key kinds, 0 to 4095 for the
+        value kinds.
+    signed_bytes
+        Whether the bytes of ``TAIL_VALUES`` are two's complement; no other kind looks at it.
+    """
+    n, rows = operand.shape[:2]
+    a = torch.zeros(n, rows, _LANES, dtype=torch.int64)
+    b = torch.zeros_like(a)
+    if kind is StepKind.DELTAS:
+        codes, mask = digits[:, None, :32], digits[:, None, 32:]
+        a[..., 0] = (codes * operand).sum(-1)
+        b[..., 0] = (mask * operand).sum(-1)
+    elif kind is StepKind.VALUES:
+        channels = digits.view(n, 1, _LANES, 16)
+        base, others = operand[:, :, None, 0], operand[:, :, None, 1:8]
+        base_code = channels[..., 14] + 4 * channels[..., 15]
+        ratio = config.value_step_ratio
+        a[:] = base_code * base + ratio * (channels[..., :7] * others).sum(-1)
+        b[:] = ratio * (base + (channels[..., 7:14] * others).sum(-1))
+    else:
+        weights = torch.tensor([1, 4, 16, 64])
+        code = (digits.view(n, 1, DIGITS // 4, 4) * weights).sum(-1)
+        if kind is StepKind.KEYS:
+            a[..., 0] = (code * operand[..., :16]).sum(-1)
+        else:
+            if signed_bytes:
+                code = torch.where(code >= 128, code - 256, code)
+            a[..., 0] = (code[..., :8] * operand[..., :8]).sum(-1)
+            a[..., 1] = (code[..., 8:] * operand[..., :8]).sum(-1)
+    return a, b

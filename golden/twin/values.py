@@ -1,0 +1,47 @@
+"""Integer twin of the value passes: contributions of the units and their accumulation."""
+
+import torch
+from torch import Tensor
+
+from golden.reference.compress import CompressedWindow, Tail
+from golden.twin.numbers import round_half_up, saturate
+from golden.twin.scale_bank import scale_bank
+from hw.config import AttentionConfig
+from hw.constants import SCALED_BITS
+
+
+def chunk_contributions(
+    weight: Tensor, closed: CompressedWindow, selection: Tensor, config: AttentionConfig
+) -> Tensor:
+    """``y [k, rows, d]`` of the selected chunks; ``weight`` is ``[k, rows, C]``."""
+    ratio = config.value_step_ratio
+    first = weight[:, :, :1]
+    others = weight[:, :, 1:]
+    codes = closed.value_codes[selection]
+    mask = closed.value_mask[selection]
+    a = first * closed.value_base[selection][:, None] + ratio * (others @ codes)
+    b = ratio * (first + others @ mask)
+    return scale_bank(a, b, closed.value_scale[selection], closed.value_minimum[selection])
+
+
+def tail_contributions(
+    weight: Tensor, exponent: Tensor, tail: Tail, config: AttentionConfig
+) -> Tensor:
+    """``y [units, rows, d]`` of the tail; ``weight [units, rows, C]``, ``exponent [units]``."""
+    units = weight.shape[0]
+    tokens = tail.value_codes.shape[0]
+    missing = units * config.chunk - tokens
+    codes = torch.cat((tail.value_codes, tail.value_codes.new_zeros(missing, config.head_dim)))
+    v = weight @ codes.reshape(units, config.chunk, config.head_dim)
+    alignment = {16: 21, 8: 13}[config.tail_value_bits]
+    shift = (alignment - exponent)[:, None, None]
+    return saturate(round_half_up(config.value_step_ratio * v, shift), SCALED_BITS)
+
+
+def accumulate(contributions: Tensor, maximum_shift: Tensor, unit_shift: Tensor) -> Tensor:
+    """Accumulators ``[rows, d]`` after all units: ``contributions [units, rows, d]``, shifts ``[units, rows]``."""
+    total = torch.zeros_like(contributions[0])
+    for unit, y in enumerate(contributions):
+        total = round_half_up(total, maximum_shift[unit][:, None])
+        total = total + round_half_up(y, unit_shift[unit][:, None])
+    return total

@@ -1,0 +1,1 @@
+"""The hardware generator: configuration, record formats, cores, memory system and tools."""

@@ -1,0 +1,93 @@
+"""Beats of a delta record become steps of the PE array."""
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import AttentionConfig
+from hw.cores.gearbox import Gearbox
+from hw.cores.mask_expand import MaskExpand
+from hw.cores.payloads import BEAT, PAIR, segment_header, work_layout
+from hw.formats import DELTA_BITS, KVFormat, StepKind
+
+
+class DeltaUnpacker(wiring.Component):
+    """Latency 1 cycle; one (token, group) a cycle.
+
+    Digits 0 to 31 of a step are the channels' delta codes, digits 32 to 63 their mask bits.
+
+    Parameters
+    ----------
+    config : AttentionConfig
+
+    Members
+    -------
+    header : stream of ``segment_header``; taken with the record's last step
+    beats : stream of ``BEAT``
+    work : stream of ``work_layout``
+    """
+
+    def __init__(self, config: AttentionConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "header": In(stream.Signature(segment_header(config))),
+                "beats": In(stream.Signature(BEAT)),
+                "work": Out(stream.Signature(work_layout(config))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config, layout = self._config, KVFormat(self._config)
+        work, header = self.work, self.header.payload
+
+        m.submodules.gearbox = gearbox = Gearbox(
+            element_bits=layout.delta_element_bits, elements=layout.delta_elements
+        )
+        wiring.connect(m, gearbox.beats, wiring.flipped(self.beats))
+        element = data.View(
+            data.StructLayout(
+                {
+                    "mask": config.group,
+                    "codes": data.ArrayLayout(DELTA_BITS, config.key_keep),
+                    "pair": PAIR,
+                }
+            ),
+            gearbox.elements.payload.data,
+        )
+        m.submodules.expand = expand = MaskExpand(
+            channels=config.group, keep=config.key_keep, code_bits=DELTA_BITS
+        )
+        m.d.comb += [expand.mask.eq(element.mask), expand.codes.eq(element.codes)]
+
+        group = Signal(range(max(2, config.groups)))
+        opening = Signal(init=1)
+        key_end = group == config.groups - 1
+        last = gearbox.elements.payload.last
+        code_digits = Signal(64)
+        mask_digits = Signal(64)
+        m.d.comb += [
+            code_digits.eq(expand.expanded.as_value()),
+            mask_digits.eq(Cat(*(Cat(bit, 0) for bit in element.mask))),
+            work.valid.eq(gearbox.elements.valid & self.header.valid),
+            gearbox.elements.ready.eq(work.ready & self.header.valid),
+            work.payload.kind.eq(StepKind.DELTAS),
+            work.payload.digits.eq(Cat(code_digits, mask_digits)),
+            work.payload.pairs[0].eq(element.pair),
+            work.payload.group.eq(group),
+            work.payload.last.eq(last),
+            work.payload.key.slot.eq(header.slot),
+            work.payload.key.opening.eq(opening),
+            work.payload.key.group_end.eq(1),
+            work.payload.key.key_end.eq(key_end),
+            work.payload.key.present.eq(1),
+            work.payload.key.first.eq(header.first),
+            work.payload.key.last.eq(header.last),
+            self.header.ready.eq(work.valid & work.ready & last),
+        ]
+        with m.If(work.valid & work.ready):
+            m.d.sync += [opening.eq(last), group.eq(group + 1)]
+            with m.If(key_end):
+                m.d.sync += group.eq(0)
+        return m

@@ -1,0 +1,129 @@
+"""Dot products leave the PE array: to the scale bank, or to the tail's own sums."""
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import AttentionConfig
+from hw.constants import DOT_BITS
+from hw.cores.payloads import LANES, PAIRS, scaled_tag, step_tag, tail_sums
+from hw.cores.pe_array import lanes_layout
+from hw.formats import StepKind
+
+
+class DotCollector(wiring.Component):
+    """Latency 0; one step a cycle.
+
+    Byte codes of a key group come in beats of 16: their dot products are added up until the group is
+    complete and then meet the sum of the queries. Tail values come as byte planes of two channels
+    at a time: they are joined to whole codes of four channels. Everything else passes.
+
+    Parameters
+    ----------
+    config : AttentionConfig
+
+    Members
+    -------
+    result : stream of the PE array's lanes and the step's tag
+    sums : stream to the scale bank
+    tail : stream of ``tail_sums``
+    """
+
+    def __init__(self, config: AttentionConfig) -> None:
+        self._config = config
+        lanes = lanes_layout(config.rows)
+        result = data.StructLayout({"lane": lanes, "tag": step_tag(config).size})
+        sums = data.StructLayout(
+            {
+                "lane": lanes,
+                "scale": data.ArrayLayout(16, LANES),
+                "minimum": data.ArrayLayout(16, LANES),
+                "tag": scaled_tag(config).size,
+            }
+        )
+        super().__init__(
+            {
+                "result": In(stream.Signature(result)),
+                "sums": Out(stream.Signature(sums)),
+                "tail": Out(stream.Signature(tail_sums(config))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        result, sums, tail = self.result, self.sums, self.tail
+        lane = result.payload.lane
+        tag = data.View(step_tag(config), result.payload.tag)
+        take = result.valid & result.ready
+
+        is_keys = tag.kind == StepKind.KEYS
+        is_tail = tag.kind == StepKind.TAIL_VALUES
+
+        # Keys: add up the beats of a group.
+        partial = Signal(data.ArrayLayout(signed(DOT_BITS), config.rows))
+        opened = Signal()
+        forward = ~is_tail & (~is_keys | tag.key.group_end)
+        with m.If(take & is_keys):
+            m.d.sync += opened.eq(~tag.key.group_end)
+        out_tag = Signal(scaled_tag(config))
+        m.d.comb += [
+            out_tag.kind.eq(tag.kind),
+            out_tag.key.eq(tag.key),
+            sums.payload.tag.eq(out_tag),
+            sums.payload.lane.eq(lane),
+            sums.valid.eq(result.valid & forward),
+        ]
+        pairs = data.View(PAIRS, tag.pairs.as_value())
+        for i in range(LANES):
+            m.d.comb += [
+                sums.payload.scale[i].eq(pairs[i].scale),
+                sums.payload.minimum[i].eq(pairs[i].minimum),
+            ]
+        for row in range(config.rows):
+            whole = Signal(signed(DOT_BITS), name=f"whole_{row}")
+            m.d.comb += whole.eq(lane[row][0].a + Mux(opened, partial[row], 0))
+            with m.If(take & is_keys):
+                m.d.sync += partial[row].eq(whole)
+            with m.If(is_keys):
+                m.d.comb += [
+                    sums.payload.lane[row][0].a.eq(whole),
+                    sums.payload.lane[row][0].b.eq(tag.query_sum[row]),
+                ]
+
+        # Tail values: low bytes of two channel pairs, then (16-bit codes) their high bytes.
+        wide = config.tail_value_bits == 16
+        steps = 4 if wide else 2
+        step = Signal(range(steps))
+        final = step == steps - 1
+        low = Signal(
+            data.ArrayLayout(data.ArrayLayout(signed(DOT_BITS), LANES), config.rows)
+        )
+        high = Signal(data.ArrayLayout(data.ArrayLayout(signed(DOT_BITS), 2), config.rows))
+        m.d.comb += tail.valid.eq(result.valid & is_tail & final)
+        with m.If(take & is_tail):
+            m.d.sync += step.eq(step + 1)
+        for row in range(config.rows):
+            fresh = [lane[row][0].a, lane[row][1].a]
+            with m.If(take & is_tail):
+                with m.Switch(step):
+                    with m.Case(0):
+                        m.d.sync += [low[row][0].eq(fresh[0]), low[row][1].eq(fresh[1])]
+                    if wide:
+                        with m.Case(1):
+                            m.d.sync += [low[row][2].eq(fresh[0]), low[row][3].eq(fresh[1])]
+                        with m.Case(2):
+                            m.d.sync += [high[row][0].eq(fresh[0]), high[row][1].eq(fresh[1])]
+            if wide:
+                highs = [high[row][0], high[row][1], *fresh]
+                joined = [(highs[i] << 8) + low[row][i] for i in range(LANES)]
+            else:
+                joined = [low[row][0], low[row][1], *fresh]
+            for i in range(LANES):
+                m.d.comb += tail.payload.v[row][i].eq(joined[i])
+
+        with m.If(is_tail):
+            m.d.comb += result.ready.eq(tail.ready | ~final)
+        with m.Else():
+            m.d.comb += result.ready.eq(sums.ready | ~forward)
+        return m

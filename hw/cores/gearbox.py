@@ -1,0 +1,111 @@
+"""Beats in, packed elements of another width out."""
+
+from math import gcd
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import BEAT_BITS
+from hw.cores.payloads import BEAT
+
+
+class Gearbox(wiring.Component):
+    """Cuts a record of packed elements out of its beats: latency 1 cycle, one element or one beat a cycle.
+
+    A record is ``elements`` elements of ``element_bits`` bits without gaps, then padding up to the
+    beat marked ``last``. The padding is dropped and the next record starts with the next beat.
+
+    Parameters
+    ----------
+    element_bits : int
+        1 to 128.
+    elements : int
+        Elements of one record, at least 1.
+
+    Members
+    -------
+    beats : stream of ``BEAT``
+    elements : stream of {``data``, ``last``}
+        ``last`` marks the record's last element.
+
+    Raises
+    ------
+    ValueError
+        A parameter is out of range.
+    """
+
+    def __init__(self, *, element_bits: int, elements: int) -> None:
+        if not 1 <= element_bits <= BEAT_BITS:
+            raise ValueError(f"element_bits must be 1 to {BEAT_BITS}, not {element_bits!r}")
+        if elements < 1:
+            raise ValueError(f"elements must be at least 1, not {elements!r}")
+        self._element_bits = element_bits
+        self._count = elements
+        element = data.StructLayout({"data": element_bits, "last": 1})
+        super().__init__(
+            {
+                "beats": In(stream.Signature(BEAT)),
+                "elements": Out(stream.Signature(element)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        beats, elements = self.beats, self.elements
+        # The fill level is a multiple of this unit, which keeps the insertion shifter small.
+        unit = gcd(BEAT_BITS, self._element_bits)
+        element_units = self._element_bits // unit
+        beat_units = BEAT_BITS // unit
+        capacity = element_units + beat_units
+
+        buffer = Signal(capacity * unit)
+        level = Signal(range(capacity + 1))
+        index = Signal(range(self._count))
+        #: All elements are out; what is left of the record is padding.
+        draining = Signal()
+        #: The record's last beat is in the buffer.
+        complete = Signal()
+
+        take = Signal()
+        give = Signal()
+        final = index == self._count - 1
+        m.d.comb += [
+            elements.valid.eq((level >= element_units) & ~draining),
+            elements.payload.data.eq(buffer[: self._element_bits]),
+            elements.payload.last.eq(final),
+            give.eq(elements.valid & elements.ready),
+            take.eq(beats.valid & beats.ready),
+        ]
+
+        left = Signal.like(level)
+        m.d.comb += left.eq(level - Mux(give, element_units, 0))
+        # A new beat needs room and must not belong to the next record.
+        m.d.comb += beats.ready.eq(draining | (~complete & (left <= element_units)))
+
+        kept = Mux(give, buffer >> self._element_bits, buffer)
+        with m.If(draining):
+            with m.If(take & beats.payload.last):
+                m.d.sync += draining.eq(0)
+        with m.Else():
+            with m.If(take):
+                # Zero-extend first: a shift by a signal must not widen without bound.
+                offset = Cat(Const(0, unit.bit_length() - 1), left)
+                m.d.sync += [
+                    buffer.eq(kept | (beats.payload.data << offset)),
+                    level.eq(left + beat_units),
+                    complete.eq(beats.payload.last),
+                ]
+            with m.Else():
+                m.d.sync += [buffer.eq(kept), level.eq(left)]
+            with m.If(give):
+                m.d.sync += index.eq(index + 1)
+                with m.If(final):
+                    m.d.sync += [
+                        index.eq(0),
+                        level.eq(0),
+                        buffer.eq(0),
+                        complete.eq(0),
+                        draining.eq(~(complete | (take & beats.payload.last))),
+                    ]
+        return m

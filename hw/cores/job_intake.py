@@ -1,0 +1,168 @@
+"""Descriptors come in, are checked, and get a slot and their queries."""
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.arithmetic import fp16_is_finite
+from hw.config import BURST_BYTES, AttentionConfig
+from hw.cores.payloads import job_layout, planned_job, slot_bits
+from hw.counters import Counter
+from hw.formats import FP16_BITS, KVFormat, Status
+
+ADDRESS_BITS = 32
+
+
+def ticket_layout(config: AttentionConfig) -> data.StructLayout:
+    """What the retiring side needs to know of a job."""
+    return data.StructLayout({"job_id": 16, "slot": slot_bits(config), "status": Status})
+
+
+class JobIntake(wiring.Component):
+    """One job per ``rows * head_dim / 8 + 4`` cycles while slots are free.
+
+    A refused job (docs/contracts.md, section 3) takes a slot and its query beats like any other, but
+    only its ticket goes on.
+
+    Parameters
+    ----------
+    config : AttentionConfig
+
+    Members
+    -------
+    job : stream of ``job_layout``
+    load : stream of a slot number, taken when the slot's queries are complete
+    planned : stream of ``planned_job``
+    ticket : stream of ``ticket_layout``, in the order of the descriptors
+    retired : in, for one cycle: the oldest slot is free again
+    query_scale : out, FP16 of every (slot, row)
+    """
+
+    def __init__(self, config: AttentionConfig) -> None:
+        self._config = config
+        self.accepted = Counter("jobs_accepted", "jobs that passed the checks", unit="jobs")
+        self.refused = Counter("jobs_refused", "jobs refused with a status", unit="jobs")
+        self.counters = [self.accepted, self.refused]
+        slot = slot_bits(config)
+        scales = data.ArrayLayout(data.ArrayLayout(FP16_BITS, config.rows), config.jobs_in_flight)
+        super().__init__(
+            {
+                "job": In(stream.Signature(job_layout(config))),
+                "load": Out(stream.Signature(slot)),
+                "planned": Out(stream.Signature(planned_job(config))),
+                "ticket": Out(stream.Signature(ticket_layout(config))),
+                "retired": In(1),
+                "query_scale": Out(scales),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config, layout = self._config, KVFormat(self._config)
+        job = Signal(job_layout(config))
+        slot = Signal(slot_bits(config))
+        in_flight = Signal(range(config.jobs_in_flight + 1))
+
+        # Sizes that follow from the context; every divisor is a power of two.
+        window_shift = config.window.bit_length() - 1
+        chunk_shift = config.chunk.bit_length() - 1
+        planned = Signal(planned_job(config))
+        windows = Signal(range(config.max_context // config.window + 1))
+        before_last = (job.context - 1)[:16] >> window_shift
+        closed = Signal(16)
+        chunks = Signal(range(config.max_chunks + 1))
+        tail = Signal(range(2 * config.window + 1))
+        base_blocks = Signal(range(config.max_chunks // config.chunk + 2))
+        tail_blocks = Signal(range(2 * config.window // config.chunk + 1))
+        m.d.comb += [
+            windows.eq(Mux(before_last == 0, 0, before_last - 1)),
+            closed.eq(windows << window_shift),
+            chunks.eq(closed >> chunk_shift),
+            tail.eq(job.context - closed),
+            base_blocks.eq((chunks + config.chunk - 1) >> chunk_shift),
+            tail_blocks.eq((tail + config.chunk - 1) >> chunk_shift),
+        ]
+
+        ends = Signal(data.ArrayLayout(ADDRESS_BITS + 1, 3))
+        regions = [
+            (job.base_address, base_blocks, layout.base_block_bytes),
+            (job.chunk_address, chunks, layout.chunk_bytes),
+            (job.tail_address, tail_blocks, layout.tail_block_bytes),
+        ]
+
+        def misplaced(index: int) -> Value:
+            address, count, _ = regions[index]
+            unaligned = address % BURST_BYTES != 0
+            return (count != 0) & (unaligned | (ends[index] > config.memory_bytes))
+
+        context_wrong = (job.context == 0) | (job.context > config.max_context)
+        faults = [
+            (job.config_hash != config.config_hash, Status.CONFIG_MISMATCH),
+            (context_wrong, Status.CONTEXT_RANGE),
+            (job.layer >= config.layers, Status.LAYER_RANGE),
+            (job.kv_head >= config.kv_heads, Status.HEAD_RANGE),
+            (Cat(*(misplaced(i) for i in range(3))).any(), Status.ADDRESS_RANGE),
+            (
+                ~Cat(*(fp16_is_finite(job.query_scale.word_select(r, FP16_BITS))
+                       for r in range(config.rows))).all(),
+                Status.SCALE_NOT_FINITE,
+            ),
+        ]
+        status = Signal(Status)
+        for wrong, code in reversed(faults):
+            with m.If(wrong):
+                m.d.comb += status.eq(code)
+        refused = (status != Status.OK) & (status != Status.SCALE_NOT_FINITE)
+
+        m.d.comb += [
+            planned.slot.eq(slot),
+            planned.chunks.eq(chunks),
+            planned.tail.eq(tail),
+            planned.base_address.eq(job.base_address),
+            planned.chunk_address.eq(job.chunk_address),
+            planned.tail_address.eq(job.tail_address),
+            self.planned.payload.eq(planned),
+            self.load.payload.eq(slot),
+            self.ticket.payload.job_id.eq(job.job_id),
+            self.ticket.payload.slot.eq(slot),
+            self.ticket.payload.status.eq(status),
+        ]
+        advance = Signal()
+        m.d.sync += in_flight.eq(in_flight + advance - self.retired)
+
+        scales = Array([self.query_scale[i] for i in range(config.jobs_in_flight)])
+        with m.FSM():
+            with m.State("IDLE"):
+                room = in_flight != config.jobs_in_flight
+                m.d.comb += self.job.ready.eq(room)
+                with m.If(self.job.valid & room):
+                    m.d.sync += job.eq(self.job.payload)
+                    m.d.comb += advance.eq(1)
+                    m.next = "SIZE"
+            with m.State("SIZE"):
+                for i, (address, count, size) in enumerate(regions):
+                    m.d.sync += ends[i].eq(address + count * Const(size))
+                m.d.sync += scales[slot].eq(job.query_scale)
+                m.next = "LOAD"
+            with m.State("LOAD"):
+                m.d.comb += self.load.valid.eq(1)
+                with m.If(self.load.ready):
+                    m.next = "TICKET"
+            with m.State("TICKET"):
+                m.d.comb += self.ticket.valid.eq(1)
+                with m.If(self.ticket.ready):
+                    m.d.comb += [
+                        self.accepted.event.eq(~refused),
+                        self.refused.event.eq(refused),
+                    ]
+                    with m.If(refused):
+                        m.d.sync += slot.eq(slot + 1)
+                        m.next = "IDLE"
+                    with m.Else():
+                        m.next = "PLAN"
+            with m.State("PLAN"):
+                m.d.comb += self.planned.valid.eq(1)
+                with m.If(self.planned.ready):
+                    m.d.sync += slot.eq(slot + 1)
+                    m.next = "IDLE"
+        return m

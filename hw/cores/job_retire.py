@@ -1,0 +1,116 @@
+"""Jobs end: outputs are counted, faults collected, completions sent in the order of the descriptors."""
+
+from amaranth.hdl import Array, Module, Signal, signed, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import AttentionConfig
+from hw.constants import MAXIMUM_BITS
+from hw.cores.job_intake import ticket_layout
+from hw.cores.payloads import LANES, slot_bits
+from hw.cores.softmax import statistics_layout
+from hw.counters import Counter
+from hw.formats import Status
+
+
+def completion_layout(config: AttentionConfig) -> data.StructLayout:
+    """How a job ended, and the softmax statistics of its rows (zero for a refused job)."""
+    return data.StructLayout(
+        {
+            "job_id": 16,
+            "status": Status,
+            "maximum": data.ArrayLayout(signed(MAXIMUM_BITS), config.rows),
+            "sum": data.ArrayLayout(unsigned(config.sum_bits), config.rows),
+        }
+    )
+
+
+class JobRetire(wiring.Component):
+    """One completion per job, 1 cycle after its last output beat.
+
+    Parameters
+    ----------
+    config : AttentionConfig
+
+    Members
+    -------
+    ticket : stream of ``ticket_layout``
+    statistics : stream of ``statistics_layout``, one per accepted job
+    output_sent : in, an output beat was transferred
+    memory_error, memory_error_slot, scale_error, scale_error_slot : in
+    completion : stream of ``completion_layout``
+    retired : out, for one cycle: the oldest slot is free again
+    """
+
+    def __init__(self, config: AttentionConfig) -> None:
+        self._config = config
+        self.completed = Counter("jobs_completed", "jobs completed with status OK", unit="jobs")
+        self.failed = Counter(
+            "jobs_failed", "jobs that ran but met a memory error or a bad scale", unit="jobs"
+        )
+        self.counters = [self.completed, self.failed]
+        slot = slot_bits(config)
+        super().__init__(
+            {
+                "ticket": In(stream.Signature(ticket_layout(config))),
+                "statistics": In(stream.Signature(statistics_layout(config))),
+                "output_sent": In(1),
+                "memory_error": In(1),
+                "memory_error_slot": In(slot),
+                "scale_error": In(1),
+                "scale_error_slot": In(slot),
+                "completion": Out(stream.Signature(completion_layout(config))),
+                "retired": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        beats = config.rows * config.head_dim // LANES
+        ticket, completion = self.ticket.payload, self.completion.payload
+
+        # The next job's outputs may only start after this one's last beat, so one count serves all.
+        sent = Signal(range(2 * beats + 1))
+        finish = Signal()
+        with m.If(finish):
+            m.d.sync += sent.eq(sent - beats + self.output_sent)
+        with m.Else():
+            m.d.sync += sent.eq(sent + self.output_sent)
+
+        scale_errors = Signal(config.jobs_in_flight)
+        memory_errors = Signal(config.jobs_in_flight)
+        for slot in range(config.jobs_in_flight):
+            with m.If(self.retired & (ticket.slot == slot)):
+                m.d.sync += [scale_errors[slot].eq(0), memory_errors[slot].eq(0)]
+            with m.If(self.scale_error & (self.scale_error_slot == slot)):
+                m.d.sync += scale_errors[slot].eq(1)
+            with m.If(self.memory_error & (self.memory_error_slot == slot)):
+                m.d.sync += memory_errors[slot].eq(1)
+
+        refused = (ticket.status != Status.OK) & (ticket.status != Status.SCALE_NOT_FINITE)
+        done = (sent >= beats) & self.statistics.valid
+        m.d.comb += [
+            self.completion.valid.eq(self.ticket.valid & (refused | done)),
+            completion.job_id.eq(ticket.job_id),
+            completion.status.eq(ticket.status),
+            self.retired.eq(self.completion.valid & self.completion.ready),
+            self.ticket.ready.eq(self.retired),
+            finish.eq(self.retired & ~refused),
+            self.statistics.ready.eq(finish),
+        ]
+        with m.If(~refused):
+            m.d.comb += [
+                completion.maximum.eq(self.statistics.payload.maximum),
+                completion.sum.eq(self.statistics.payload.sum),
+            ]
+            with m.If(Array(list(scale_errors))[ticket.slot]):
+                m.d.comb += completion.status.eq(Status.SCALE_NOT_FINITE)
+            with m.Elif((ticket.status == Status.OK) & Array(list(memory_errors))[ticket.slot]):
+                m.d.comb += completion.status.eq(Status.MEMORY_ERROR)
+        succeeded = completion.status == Status.OK
+        m.d.comb += [
+            self.completed.event.eq(finish & succeeded),
+            self.failed.event.eq(finish & ~succeeded),
+        ]
+        return m

@@ -1,0 +1,127 @@
+"""Beats of a key block become steps of the PE array."""
+
+from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import BEAT_BYTES, AttentionConfig
+from hw.cores.payloads import BEAT, PAIR, SegmentKind, segment_header, work_layout
+from hw.formats import FP16_BITS, KVFormat, StepKind
+
+
+class KeyUnpacker(wiring.Component):
+    """Latency 0: a code beat becomes a step in the same cycle; scale beats make none. One beat a cycle.
+
+    The scales of a block come first and are held until its last code beat has gone. Base keys that
+    the block has not yet are dropped; absent tokens of a tail block pass, marked not present.
+
+    Parameters
+    ----------
+    config : AttentionConfig
+
+    Members
+    -------
+    header : stream of ``segment_header``; taken with the segment's last beat
+    beats : stream of ``BEAT``
+    work : stream of ``work_layout``
+    """
+
+    def __init__(self, config: AttentionConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "header": In(stream.Signature(segment_header(config))),
+                "beats": In(stream.Signature(BEAT)),
+                "work": Out(stream.Signature(work_layout(config))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config, layout = self._config, KVFormat(self._config)
+        beats, work, header = self.beats, self.work, self.header.payload
+
+        pairs_per_beat = BEAT_BYTES * 8 // PAIR.size
+        scale_beats = layout.key_scale_bytes // BEAT_BYTES
+        tail_scale_beats = layout.tail_scale_bytes // BEAT_BYTES
+        beats_per_key = config.head_dim // BEAT_BYTES
+        beats_per_group = config.group // BEAT_BYTES
+
+        pairs = Signal(data.ArrayLayout(PAIR, scale_beats * pairs_per_beat))
+        value_scales = Signal(data.ArrayLayout(FP16_BITS, config.chunk))
+        scale_beat = Signal(range(max(2, scale_beats)))
+        code_beat = Signal(range(max(2, beats_per_key)))
+        key = Signal(range(config.chunk))
+        #: The last code beat is through; the rest of the segment is padding.
+        padding = Signal()
+
+        tail = header.kind == SegmentKind.TAIL_KEYS
+        present = key <= header.present_less_one
+        group = code_beat // beats_per_group
+        key_end = code_beat == beats_per_key - 1
+        last_present = key == Mux(tail, config.chunk - 1, header.present_less_one)
+        pair_index = key * config.groups + group
+        flat = Array([pairs[i] for i in range(config.chunk * config.groups)])
+
+        m.d.comb += [
+            work.payload.kind.eq(StepKind.KEYS),
+            work.payload.digits.eq(beats.payload.data),
+            work.payload.pairs[0].eq(flat[pair_index]),
+            work.payload.group.eq(group),
+            work.payload.half.eq(code_beat % beats_per_group if beats_per_group > 1 else 0),
+            work.payload.last.eq(last_present & key_end),
+            work.payload.key.base.eq(~tail),
+            work.payload.key.tail.eq(tail),
+            work.payload.key.slot.eq(header.slot),
+            work.payload.key.group_end.eq(code_beat % beats_per_group == beats_per_group - 1),
+            work.payload.key.key_end.eq(key_end),
+            work.payload.key.present.eq(present),
+            work.payload.key.first.eq(header.first & (tail | (key == 0))),
+            work.payload.key.last.eq(header.last & (tail | last_present)),
+            work.payload.key.value_scale.eq(
+                Mux(tail, Array([value_scales[i] for i in range(config.chunk)])[key], 0)
+            ),
+        ]
+
+        take = beats.valid & beats.ready
+        m.d.comb += self.header.ready.eq(take & beats.payload.last)
+        with m.FSM():
+            with m.State("SCALES"):
+                m.d.comb += beats.ready.eq(self.header.valid)
+                with m.If(take):
+                    with m.Switch(scale_beat):
+                        for i in range(scale_beats):
+                            with m.Case(i):
+                                first = i * pairs_per_beat
+                                m.d.sync += pairs.as_value()[
+                                    first * PAIR.size : (first + pairs_per_beat) * PAIR.size
+                                ].eq(beats.payload.data)
+                    m.d.sync += scale_beat.eq(scale_beat + 1)
+                    with m.If(scale_beat == scale_beats - 1):
+                        m.d.sync += scale_beat.eq(0)
+                        with m.If(tail):
+                            m.next = "VALUE_SCALES"
+                        with m.Else():
+                            m.next = "CODES"
+            with m.State("VALUE_SCALES"):
+                assert tail_scale_beats == 1, "8 tokens of FP16 fill one beat"
+                m.d.comb += beats.ready.eq(1)
+                with m.If(take):
+                    m.d.sync += value_scales.eq(beats.payload.data)
+                    m.next = "CODES"
+            with m.State("CODES"):
+                needed = ~padding & (tail | present)
+                m.d.comb += [
+                    work.valid.eq(beats.valid & needed),
+                    beats.ready.eq(work.ready | ~needed),
+                ]
+                with m.If(take):
+                    m.d.sync += code_beat.eq(code_beat + 1)
+                    with m.If(key_end):
+                        m.d.sync += [code_beat.eq(0), key.eq(key + 1)]
+                        with m.If(key == config.chunk - 1):
+                            m.d.sync += padding.eq(1)
+                    with m.If(beats.payload.last):
+                        m.d.sync += [padding.eq(0), key.eq(0), code_beat.eq(0)]
+                        m.next = "SCALES"
+        return m

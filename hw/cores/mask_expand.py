@@ -1,0 +1,55 @@
+"""Mask expansion: packed codes of the kept channels become one code per channel."""
+
+from amaranth.hdl import Array, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+
+class MaskExpand(wiring.Component):
+    """Combinational. Channel ``i`` gets code number ``popcount(mask[:i])`` if kept, else 0.
+
+    Channels beyond the ``keep`` first set mask bits get code 0; a well-formed record has none.
+
+    Parameters
+    ----------
+    channels : int
+        Bits of the mask, at least 1.
+    keep : int
+        Codes that are packed, 1 to ``channels``.
+    code_bits : int
+        Bits of one code, at least 1.
+
+    Members
+    -------
+    mask, codes : in
+    expanded : out, ``channels`` codes
+
+    Raises
+    ------
+    ValueError
+        ``keep`` is out of range.
+    """
+
+    def __init__(self, *, channels: int, keep: int, code_bits: int) -> None:
+        if not 1 <= keep <= channels:
+            raise ValueError(f"keep must be 1 to {channels}, not {keep!r}")
+        self._keep = keep
+        super().__init__(
+            {
+                "mask": In(channels),
+                "codes": In(data.ArrayLayout(code_bits, keep)),
+                "expanded": Out(data.ArrayLayout(code_bits, channels)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        # Saturates at ``keep``, so that an overfull mask reads the zero behind the last code.
+        rank: Value = Const(0, range(self._keep + 1))
+        codes = Array([self.codes[k] for k in range(self._keep)] + [Const(0)])
+        for channel, kept in enumerate(self.mask):
+            m.d.comb += self.expanded[channel].eq(Mux(kept, codes[rank], 0))
+            following = Signal(range(self._keep + 1), name=f"rank_{channel + 1}")
+            m.d.comb += following.eq(rank + (kept & (rank != self._keep)))
+            rank = following
+        return m

@@ -1,0 +1,124 @@
+"""The scale bank: FP16 scales and minima turn sums into fixed point (docs/contracts.md)."""
+
+from amaranth.hdl import Module, Mux, Signal, Value, signed, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.arithmetic import fp16, saturate
+from hw.config import AttentionConfig
+from hw.constants import PROBABILITY_MAX, QUERY_MAX, SCALED_BIAS, SCALED_BITS
+from hw.cores.pe_array import LANES, lanes_layout, tagged_payload
+from hw.formats import FP16_BITS
+
+_MANTISSA_BITS = 11
+#: Largest exponent less one: the shift of the widest product.
+_MOST_SHIFT = 30
+
+
+class ScaleBank(wiring.Component):
+    """``scale * a + minimum * b`` of all lanes. Latency 3 cycles, throughput 1 item per cycle.
+
+    Three registered stages: multiply; shift; add and saturate. A stage moves on when the next one
+    is empty or moves on itself.
+
+    A product is shifted left by E - 1 (0 to 30) and then right by 16 with rounding: the same as
+    ``rhu(x, 17 - E)`` for every E, and the 15 bits below the rounding bit are never built. Widths:
+    keys reach lane 0 only, where ``a`` is below 32 * 2047 * 255 < 2**24; in the other lanes it is a
+    value sum, below 4095 * (15 + 5 * 7 * 3) < 2**19; ``b`` is below 5 * 8 * 4095 < 2**18. So the
+    products have 36, 31 and 30 bits, the shifted ones 15 more; only lane 0 can saturate.
+
+    Parameters
+    ----------
+    config : AttentionConfig
+        Gives the rows and the value step ratio.
+    tag_bits : int
+        Bits of the tag that comes back with the result of its sums; at least 1.
+
+    Members
+    -------
+    sums : ``In(stream)``
+        ``lane[row][4]`` of ``a`` and ``b`` within the ranges above, ``scale[4]`` and ``minimum[4]``
+        (FP16 per lane; the sign of a scale is ignored) and ``tag``. Infinities and NaNs count as
+        numbers with the exponent 31.
+    scaled : ``Out(stream)``
+        ``y[row][4]``, signed, and ``tag``.
+
+    Raises
+    ------
+    ConfigError
+        ``tag_bits`` has an illegal value.
+    """
+
+    def __init__(self, config: AttentionConfig, *, tag_bits: int) -> None:
+        self._rows = config.rows
+        token_sum = config.chunk * PROBABILITY_MAX
+        key_dot = 32 * QUERY_MAX * 255
+        value_dot = PROBABILITY_MAX * 15 + config.value_step_ratio * 3 * (
+            token_sum - PROBABILITY_MAX
+        )
+        self._a_bits = [1 + key_dot.bit_length()] + [1 + value_dot.bit_length()] * (LANES - 1)
+        self._b_bits = 1 + (config.value_step_ratio * token_sum).bit_length()
+        halves = data.ArrayLayout(unsigned(FP16_BITS), LANES)
+        sums = tagged_payload(
+            {"lane": lanes_layout(config.rows), "scale": halves, "minimum": halves}, tag_bits
+        )
+        y = data.ArrayLayout(data.ArrayLayout(signed(SCALED_BITS), LANES), config.rows)
+        scaled = tagged_payload({"y": y}, tag_bits)
+        super().__init__(
+            {"sums": In(stream.Signature(sums)), "scaled": Out(stream.Signature(scaled))}
+        )
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        valid = Signal(2)
+        move_scaled = ~self.scaled.valid | self.scaled.ready
+        move_shifted = ~valid[1] | move_scaled
+        move_products = ~valid[0] | move_shifted
+        m.d.comb += self.sums.ready.eq(move_products)
+        tags = [Signal.like(self.scaled.p.tag, name=f"tag_{stage}") for stage in range(2)]
+        with m.If(move_products):
+            m.d.sync += [valid[0].eq(self.sums.valid), tags[0].eq(self.sums.p.tag)]
+        with m.If(move_shifted):
+            m.d.sync += [valid[1].eq(valid[0]), tags[1].eq(tags[0])]
+        with m.If(move_scaled):
+            m.d.sync += [self.scaled.valid.eq(valid[1]), self.scaled.p.tag.eq(tags[1])]
+        moves = (move_products, move_shifted)
+        for lane in range(LANES):
+            scale = fp16(self.sums.p.scale[lane])
+            minimum = fp16(self.sums.p.minimum[lane])
+            signed_minimum = Mux(minimum.sign, -minimum.mantissa, minimum.mantissa)
+            shifts = []
+            for name, number in (("scale", scale), ("minimum", minimum)):
+                shifts.append(Signal(range(_MOST_SHIFT + 1), name=f"{name}_shift_{lane}"))
+                with m.If(move_products):
+                    m.d.sync += shifts[-1].eq(number.exponent - 1)
+            for row in range(self._rows):
+                sums = self.sums.p.lane[row][lane]
+                a = sums.a[: self._a_bits[lane]].as_signed()
+                b = sums.b[: self._b_bits].as_signed()
+                terms = [
+                    _shifted(m, moves, x, mantissa, shift, f"{name}_{row}_{lane}")
+                    for name, x, mantissa, shift in (
+                        ("a", a, scale.mantissa, shifts[0]),
+                        ("b", b, signed_minimum, shifts[1]),
+                    )
+                ]
+                # Half up: the bit below the last one is the carry.
+                total = (terms[0] >> 1) + (terms[1] >> 1) + (terms[0][0] + terms[1][0])
+                with m.If(move_scaled):
+                    m.d.sync += self.scaled.p.y[row][lane].eq(saturate(total, SCALED_BITS))
+        return m
+
+
+def _shifted(
+    m: Module, moves: tuple[Value, Value], x: Value, mantissa: Value, shift: Value, name: str
+) -> Signal:
+    """``floor(x * mantissa * 2**(shift - 15))`` after two registers."""
+    product = Signal(signed(len(x) + _MANTISSA_BITS), name=f"product_{name}")
+    with m.If(moves[0]):
+        m.d.sync += product.eq(x * mantissa)
+    dropped = SCALED_BIAS - 2
+    result = Signal(signed(len(product) + _MOST_SHIFT - dropped), name=f"shifted_{name}")
+    with m.If(moves[1]):
+        m.d.sync += result.eq((product << shift)[dropped:].as_signed())
+    return result

@@ -1,0 +1,208 @@
+"""The order of all memory reads, and with it of everything that the core does."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import BURST_BYTES, AttentionConfig
+from hw.cores.payloads import SegmentKind, chunk_bits, planned_job, segment_header
+from hw.counters import Counter
+from hw.formats import KVFormat
+
+
+class Sequencer(wiring.Component):
+    """One segment every 2 cycles at most.
+
+    Two software pipelines hide every latency behind the beat stream. Between jobs: the estimates of
+    the next job are read before the formal pass of the current one, so that selection has a whole
+    pass of time. Within the formal pass: the keys of unit ``u + 1`` are read before the values of
+    unit ``u``, so that the softmax has a unit of time. A formal pass starts with the tail, which
+    needs no selection.
+
+    Parameters
+    ----------
+    config : AttentionConfig
+
+    Members
+    -------
+    planned : stream of ``planned_job``
+    selected : stream of {``chunk``, ``last``}, best first, of each job with closed chunks in turn
+    segments : stream of {``address``, ``bursts``} to the fetch unit
+    header : stream of ``segment_header`` to the unpacker
+    """
+
+    def __init__(self, config: AttentionConfig) -> None:
+        self._config = config
+        self.selection_wait = Counter(
+            "selection_wait", "cycles in which the formal pass waited for the selection"
+        )
+        self.idle = Counter("sequencer_idle", "cycles without a job")
+        self.counters = [self.selection_wait, self.idle]
+        segment = data.StructLayout({"address": 32, "bursts": 8})
+        selected = data.StructLayout({"chunk": chunk_bits(config), "last": 1})
+        super().__init__(
+            {
+                "planned": In(stream.Signature(planned_job(config))),
+                "selected": In(stream.Signature(selected)),
+                "segments": Out(stream.Signature(segment)),
+                "header": Out(stream.Signature(segment_header(config))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config, layout = self._config, KVFormat(self._config)
+
+        #: The job whose base keys are being read, and the job after its estimates.
+        estimated = Signal(planned_job(config))
+        formal = Signal(planned_job(config))
+        has_estimated = Signal()
+        has_formal = Signal()
+
+        # One segment register; segment and header leave together or one after the other.
+        address = Signal(32)
+        bursts = Signal(8)
+        header = Signal(segment_header(config))
+        segment_due = Signal()
+        header_due = Signal()
+        m.d.comb += [
+            self.segments.payload.address.eq(address),
+            self.segments.payload.bursts.eq(bursts),
+            self.segments.valid.eq(segment_due),
+            self.header.payload.eq(header),
+            self.header.valid.eq(header_due),
+        ]
+        with m.If(self.segments.ready):
+            m.d.sync += segment_due.eq(0)
+        with m.If(self.header.ready):
+            m.d.sync += header_due.eq(0)
+        free = ~segment_due & ~header_due
+
+        def emit(kind: SegmentKind, where: object, size: int) -> None:
+            m.d.sync += [
+                address.eq(where),
+                bursts.eq(size // BURST_BYTES),
+                header.kind.eq(kind),
+                segment_due.eq(1),
+                header_due.eq(1),
+            ]
+
+        #: Keys of the job that are still to be read in this pass, and where.
+        left = Signal(range(max(config.max_chunks, 2 * config.window) + 1))
+        where = Signal(32)
+        first = Signal()
+        last_block = left <= config.chunk
+        present = Mux(last_block, left - 1, config.chunk - 1)
+
+        #: The unit whose values are to be read after the next unit's keys.
+        value_due = Signal()
+        value_tail = Signal()
+        value_address = Signal(32)
+        keys_done = Signal()
+
+        with m.FSM():
+            with m.State("CHOOSE"):
+                with m.If(self.planned.valid & ~has_estimated):
+                    m.d.comb += self.planned.ready.eq(1)
+                    m.d.sync += [
+                        estimated.eq(self.planned.payload),
+                        has_estimated.eq(1),
+                        left.eq(self.planned.payload.chunks),
+                        where.eq(self.planned.payload.base_address),
+                        first.eq(1),
+                    ]
+                    m.next = "ESTIMATE"
+                with m.Elif(has_formal):
+                    m.d.sync += [
+                        left.eq(formal.tail),
+                        where.eq(formal.tail_address),
+                        first.eq(1),
+                        value_due.eq(0),
+                        keys_done.eq(0),
+                    ]
+                    m.next = "TAIL"
+                with m.Elif(has_estimated):
+                    m.d.sync += [formal.eq(estimated), has_formal.eq(1), has_estimated.eq(0)]
+                with m.Else():
+                    m.d.comb += self.idle.event.eq(1)
+            with m.State("ESTIMATE"):
+                with m.If(left == 0):
+                    m.next = "CHOOSE"
+                with m.Elif(free):
+                    emit(SegmentKind.BASE_KEYS, where, layout.base_block_bytes)
+                    m.d.sync += [
+                        header.slot.eq(estimated.slot),
+                        header.present_less_one.eq(present),
+                        header.first.eq(first),
+                        header.last.eq(last_block),
+                        left.eq(Mux(last_block, 0, left - config.chunk)),
+                        where.eq(where + layout.base_block_bytes),
+                        first.eq(0),
+                    ]
+            with m.State("TAIL"):
+                with m.If(free):
+                    emit(SegmentKind.TAIL_KEYS, where, layout.tail_key_bytes)
+                    m.d.sync += [
+                        header.slot.eq(formal.slot),
+                        header.present_less_one.eq(present),
+                        header.first.eq(first),
+                        header.last.eq(last_block & (formal.chunks == 0)),
+                        left.eq(Mux(last_block, 0, left - config.chunk)),
+                        where.eq(where + layout.tail_block_bytes),
+                        first.eq(0),
+                        keys_done.eq(last_block & (formal.chunks == 0)),
+                    ]
+                    m.next = "TAIL_VALUES"
+            with m.State("TAIL_VALUES"):
+                # The values of the unit before; then note this one's.
+                with m.If(free):
+                    with m.If(value_due):
+                        emit(SegmentKind.TAIL_VALUES, value_address, layout.tail_value_bytes)
+                    m.d.sync += [
+                        value_due.eq(1),
+                        value_tail.eq(1),
+                        value_address.eq(where - layout.tail_value_bytes),
+                    ]
+                    with m.If(keys_done):
+                        m.next = "LAST_VALUES"
+                    with m.Elif(left == 0):
+                        m.next = "CHUNK"
+                    with m.Else():
+                        m.next = "TAIL"
+            with m.State("CHUNK"):
+                m.d.comb += self.selection_wait.event.eq(free & ~self.selected.valid)
+                with m.If(free & self.selected.valid):
+                    m.d.comb += self.selected.ready.eq(1)
+                    record = formal.chunk_address + self.selected.payload.chunk * layout.chunk_bytes
+                    emit(SegmentKind.DELTAS, record, layout.delta_bytes)
+                    m.d.sync += [
+                        header.slot.eq(formal.slot),
+                        header.present_less_one.eq(config.chunk - 1),
+                        header.first.eq(0),
+                        header.last.eq(self.selected.payload.last),
+                        keys_done.eq(self.selected.payload.last),
+                        where.eq(record + layout.delta_bytes),
+                    ]
+                    m.next = "CHUNK_VALUES"
+            with m.State("CHUNK_VALUES"):
+                with m.If(free):
+                    with m.If(value_tail):
+                        emit(SegmentKind.TAIL_VALUES, value_address, layout.tail_value_bytes)
+                    with m.Else():
+                        emit(SegmentKind.VALUES, value_address, layout.value_bytes)
+                    m.d.sync += [value_tail.eq(0), value_address.eq(where)]
+                    with m.If(keys_done):
+                        m.next = "LAST_VALUES"
+                    with m.Else():
+                        m.next = "CHUNK"
+            with m.State("LAST_VALUES"):
+                with m.If(free):
+                    with m.If(value_tail):
+                        emit(SegmentKind.TAIL_VALUES, value_address, layout.tail_value_bytes)
+                    with m.Else():
+                        emit(SegmentKind.VALUES, value_address, layout.value_bytes)
+                    m.d.sync += has_formal.eq(0)
+                    with m.If(has_estimated):
+                        m.d.sync += [formal.eq(estimated), has_formal.eq(1), has_estimated.eq(0)]
+                    m.next = "CHOOSE"
+        return m

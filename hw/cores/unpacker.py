@@ -1,0 +1,177 @@
+"""Segments of beats become one ordered stream of PE array steps."""
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.arithmetic import fp16_is_finite
+from hw.config import AttentionConfig
+from hw.cores.delta_unpacker import DeltaUnpacker
+from hw.cores.key_unpacker import KeyUnpacker
+from hw.cores.payloads import (
+    BEAT,
+    LANES,
+    SegmentKind,
+    segment_header,
+    slot_bits,
+    work_layout,
+)
+from hw.cores.value_unpacker import ValueUnpacker
+from hw.counters import Counter
+from hw.formats import StepKind
+from hw.streams import StreamFIFO, StreamRegister
+
+
+class Unpacker(wiring.Component):
+    """Latency 2 to 4 cycles; one beat a cycle, except a delta record: one (token, group) a cycle.
+
+    Routes the beats of each segment to the unpacker of its kind and merges their steps in the order
+    of the segments, so that one record may still be coming out while the next one comes in.
+
+    Parameters
+    ----------
+    config : AttentionConfig
+
+    Members
+    -------
+    header : stream of ``segment_header``, one per segment, in order
+    beats : stream of ``BEAT``; ``last`` ends a segment
+    work : stream of ``work_layout``
+    memory_error, scale_error : out
+        For one cycle: the job in ``*_slot`` got a beat with ``error``, or a number that is not finite.
+    """
+
+    def __init__(self, config: AttentionConfig) -> None:
+        self._config = config
+        self.beats_taken = Counter("unpacker_beats", "beats taken from the memory")
+        self.starved = Counter("unpacker_starved", "cycles in which a segment was due but no beat")
+        self.blocked = Counter("unpacker_blocked", "cycles in which a beat waited for the datapath")
+        self.counters = [self.beats_taken, self.starved, self.blocked]
+        slot = slot_bits(config)
+        super().__init__(
+            {
+                "header": In(stream.Signature(segment_header(config))),
+                "beats": In(stream.Signature(BEAT)),
+                "work": Out(stream.Signature(work_layout(config))),
+                "memory_error": Out(1),
+                "memory_error_slot": Out(slot),
+                "scale_error": Out(1),
+                "scale_error_slot": Out(slot),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        beats, header = self.beats, self.header
+
+        m.submodules.keys = keys = KeyUnpacker(config)
+        m.submodules.deltas = deltas = DeltaUnpacker(config)
+        m.submodules.values = values = ValueUnpacker(config)
+        units = {0: keys, 1: deltas, 2: values}
+        tail_values = 3
+        lane_of = {
+            SegmentKind.BASE_KEYS: 0,
+            SegmentKind.TAIL_KEYS: 0,
+            SegmentKind.DELTAS: 1,
+            SegmentKind.VALUES: 2,
+            SegmentKind.TAIL_VALUES: tail_values,
+        }
+        # Where the beats go, and the order in which steps leave (tail values need their slot there).
+        route_layout = data.StructLayout({"lane": 2, "slot": slot_bits(config)})
+        m.submodules.route = route = StreamFIFO(route_layout, depth=4)
+        m.submodules.order = order = StreamFIFO(route_layout, depth=4)
+        tail_beats = stream.Signature(BEAT).create()
+
+        # A header goes ahead of its beats, so that no cycle is lost between segments.
+        destination = Signal(route_layout)
+        m.d.comb += [
+            destination.slot.eq(header.payload.slot),
+            route.input.payload.eq(destination),
+            order.input.payload.eq(destination),
+        ]
+        with m.Switch(header.payload.kind):
+            for kind, number in lane_of.items():
+                with m.Case(kind):
+                    m.d.comb += destination.lane.eq(number)
+        queues = {}
+        for number, unit in units.items():
+            queue = StreamFIFO(segment_header(config), depth=2)
+            m.submodules[f"headers_{number}"] = queues[number] = queue
+            wiring.connect(m, queue.output, unit.header)
+            m.d.comb += queue.input.payload.eq(header.payload)
+        accepts = Signal()
+        with m.Switch(destination.lane):
+            for number, queue in queues.items():
+                with m.Case(number):
+                    m.d.comb += accepts.eq(queue.input.ready)
+            with m.Default():
+                m.d.comb += accepts.eq(1)
+        m.d.comb += [
+            header.ready.eq(accepts & route.input.ready & order.input.ready),
+            route.input.valid.eq(header.valid & header.ready),
+            order.input.valid.eq(header.valid & header.ready),
+        ]
+        with m.Switch(destination.lane):
+            for number, queue in queues.items():
+                with m.Case(number):
+                    m.d.comb += queue.input.valid.eq(header.valid & header.ready)
+
+        routed = route.output.valid
+        targets = {number: unit.beats for number, unit in units.items()}
+        targets[tail_values] = tail_beats
+        for target in targets.values():
+            m.d.comb += target.payload.eq(beats.payload)
+        with m.Switch(route.output.payload.lane):
+            for number, target in targets.items():
+                with m.Case(number):
+                    m.d.comb += [
+                        target.valid.eq(beats.valid & routed),
+                        beats.ready.eq(target.ready & routed),
+                    ]
+        take = beats.valid & beats.ready
+        m.d.comb += route.output.ready.eq(take & beats.payload.last)
+
+        # Out: one unpacker at a time.
+        m.submodules.register = register = StreamRegister(work_layout(config))
+        merged = register.input
+        plane = Signal(2)
+        m.d.comb += order.output.ready.eq(merged.valid & merged.ready & merged.payload.last)
+        with m.Switch(order.output.payload.lane):
+            for number, unit in units.items():
+                with m.Case(number):
+                    m.d.comb += [
+                        merged.payload.eq(unit.work.payload),
+                        merged.valid.eq(unit.work.valid & order.output.valid),
+                        unit.work.ready.eq(merged.ready & order.output.valid),
+                    ]
+            with m.Case(tail_values):
+                m.d.comb += [
+                    merged.payload.kind.eq(StepKind.TAIL_VALUES),
+                    merged.payload.digits.eq(tail_beats.payload.data),
+                    merged.payload.signed.eq(plane[1] if config.tail_value_bits == 16 else 1),
+                    merged.payload.key.slot.eq(order.output.payload.slot),
+                    merged.payload.last.eq(tail_beats.payload.last),
+                    merged.valid.eq(tail_beats.valid & order.output.valid),
+                    tail_beats.ready.eq(merged.ready & order.output.valid),
+                ]
+                with m.If(merged.valid & merged.ready):
+                    m.d.sync += plane.eq(plane + 1)
+        wiring.connect(m, register.output, wiring.flipped(self.work))
+
+        checked = [merged.payload.key.value_scale] + [
+            number
+            for i in range(LANES)
+            for number in (merged.payload.pairs[i].scale, merged.payload.pairs[i].minimum)
+        ]
+        finite = Cat(*(fp16_is_finite(number) for number in checked)).all()
+        m.d.comb += [
+            self.memory_error.eq(take & beats.payload.error),
+            self.memory_error_slot.eq(route.output.payload.slot),
+            self.scale_error.eq(merged.valid & merged.ready & ~finite),
+            self.scale_error_slot.eq(merged.payload.key.slot),
+            self.beats_taken.event.eq(take),
+            self.starved.event.eq(routed & ~beats.valid),
+            self.blocked.event.eq(beats.valid & ~beats.ready),
+        ]
+        return m

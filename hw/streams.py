@@ -1,0 +1,86 @@
+"""Small stream parts that every unit may use."""
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+
+class StreamRegister(wiring.Component):
+    """One register in a stream: latency 1 cycle, one item per cycle.
+
+    ``ready`` passes through combinationally from ``output`` to ``input`` while the register is full.
+
+    Parameters
+    ----------
+    shape : shape-like
+        Payload of both streams.
+
+    Members
+    -------
+    input, output : stream
+    """
+
+    def __init__(self, shape: object) -> None:
+        self._shape = shape
+        super().__init__(
+            {"input": In(stream.Signature(shape)), "output": Out(stream.Signature(shape))}
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.d.comb += self.input.ready.eq(~self.output.valid | self.output.ready)
+        with m.If(self.input.ready):
+            m.d.sync += self.output.valid.eq(self.input.valid)
+            with m.If(self.input.valid):
+                m.d.sync += self.output.payload.eq(self.input.payload)
+        return m
+
+
+class StreamFIFO(wiring.Component):
+    """A first-in first-out queue of ``depth`` items: latency 2 cycles, one item per cycle.
+
+    Parameters
+    ----------
+    shape : shape-like
+        Payload of both streams.
+    depth : int
+        Items that it holds, at least 2.
+
+    Members
+    -------
+    input, output : stream
+
+    Raises
+    ------
+    ValueError
+        ``depth`` is below 2.
+    """
+
+    def __init__(self, shape: object, *, depth: int) -> None:
+        if depth < 2:
+            raise ValueError(f"depth must be at least 2, not {depth!r}")
+        self._depth = depth
+        super().__init__(
+            {"input": In(stream.Signature(shape)), "output": Out(stream.Signature(shape))}
+        )
+
+    @property
+    def depth(self) -> int:
+        """Items that it holds."""
+        return self._depth
+
+    def elaborate(self, platform: object) -> Module:
+        from amaranth.lib.fifo import SyncFIFOBuffered
+
+        m = Module()
+        width = len(Signal.like(self.input.payload).as_value())
+        m.submodules.queue = queue = SyncFIFOBuffered(width=width, depth=self._depth)
+        m.d.comb += [
+            queue.w_data.eq(self.input.payload),
+            queue.w_en.eq(self.input.valid),
+            self.input.ready.eq(queue.w_rdy),
+            self.output.payload.eq(queue.r_data),
+            self.output.valid.eq(queue.r_rdy),
+            queue.r_en.eq(self.output.ready),
+        ]
+        return m
