@@ -1,7 +1,8 @@
 """Small stream parts that every unit may use."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Shape, ShapeLike
 from amaranth.lib import stream, wiring
+from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 
@@ -20,8 +21,7 @@ class StreamRegister(wiring.Component):
     input, output : stream
     """
 
-    def __init__(self, shape: object) -> None:
-        self._shape = shape
+    def __init__(self, shape: ShapeLike) -> None:
         super().__init__(
             {"input": In(stream.Signature(shape)), "output": Out(stream.Signature(shape))}
         )
@@ -37,7 +37,10 @@ class StreamRegister(wiring.Component):
 
 
 class StreamFIFO(wiring.Component):
-    """A first-in first-out queue of ``depth`` items: latency 2 cycles, one item per cycle.
+    """A first-in first-out queue: latency 1 cycle up to 8 items, 2 cycles above; one item per cycle.
+
+    A short queue is read combinationally, so it becomes registers. A longer one has a registered
+    read, so it can become a memory block. ``ready`` and ``valid`` come from registers in both.
 
     Parameters
     ----------
@@ -56,7 +59,10 @@ class StreamFIFO(wiring.Component):
         ``depth`` is below 2.
     """
 
-    def __init__(self, shape: object, *, depth: int) -> None:
+    #: The deepest queue that is made of registers.
+    REGISTERS = 8
+
+    def __init__(self, shape: ShapeLike, *, depth: int) -> None:
         if depth < 2:
             raise ValueError(f"depth must be at least 2, not {depth!r}")
         self._depth = depth
@@ -70,11 +76,10 @@ class StreamFIFO(wiring.Component):
         return self._depth
 
     def elaborate(self, platform: object) -> Module:
-        from amaranth.lib.fifo import SyncFIFOBuffered
-
         m = Module()
-        width = len(Signal.like(self.input.payload).as_value())
-        m.submodules.queue = queue = SyncFIFOBuffered(width=width, depth=self._depth)
+        width = Shape.cast(self.input.payload.shape()).width
+        make = SyncFIFO if self._depth <= self.REGISTERS else SyncFIFOBuffered
+        m.submodules.queue = queue = make(width=width, depth=self._depth)
         m.d.comb += [
             queue.w_data.eq(self.input.payload),
             queue.w_en.eq(self.input.valid),

@@ -6,7 +6,13 @@ import torch
 from torch import Tensor
 
 from golden.reference.compress import CompressedCache, CompressedWindow
-from golden.twin.keys import base_key_sums, delta_key_sums, score, tail_key_sums
+from golden.twin.keys import (
+    base_key_sums,
+    delta_key_sums,
+    score,
+    selection_score,
+    tail_key_sums,
+)
 from golden.twin.normaliser import normalise
 from golden.twin.selector import select
 from golden.twin.softmax import Softmax, softmax
@@ -45,8 +51,7 @@ def attention(
     chunks = closed.base_codes.shape[0]
     estimates = base_key_sums(query, closed, config)
     if chunks:
-        estimate_scores = score(estimates, query_scale)
-        selection = select(estimate_scores, config)
+        selection = select(config, selection_score(score(estimates, query_scale), config))
     else:
         selection = torch.zeros(0, dtype=torch.int64)
 
@@ -76,7 +81,7 @@ def attention(
     )
     total = accumulate(contributions, weights.maximum_shift, weights.unit_shift)
     return JobResult(
-        output=normalise(total, weights.sum, config),
+        output=normalise(config, weights.sum, total),
         selection=selection,
         maximum=weights.maximum,
         sum=weights.sum,

@@ -29,9 +29,7 @@ def whole_key_sums(
 
 def base_key_sums(query: Tensor, closed: CompressedWindow, config: AttentionConfig) -> Tensor:
     """The estimates of all chunks, ``[chunks, rows]``; ``closed`` has chunks as leading dimension."""
-    return whole_key_sums(
-        query, closed.base_codes, closed.base_scale, closed.base_minimum, config
-    )
+    return whole_key_sums(query, closed.base_codes, closed.base_scale, closed.base_minimum, config)
 
 
 def tail_key_sums(
@@ -86,3 +84,8 @@ def score(key_sum: Tensor, query_scale: Tensor) -> Tensor:
     """Scores ``[..., rows]`` of key sums ``[..., rows]`` with the FP16 query scales ``[rows]``."""
     _, mantissa, exponent = fp16_fields(query_scale)
     return saturate(round_half_up(key_sum * mantissa, SCORE_BIAS - exponent), SCORE_BITS)
+
+
+def selection_score(scores: Tensor, config: AttentionConfig) -> Tensor:
+    """One score per chunk from the scores ``[chunks, rows]`` of the query heads of the group."""
+    return scores.amax(-1) if config.group_combine == "max" else scores.sum(-1)

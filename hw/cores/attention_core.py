@@ -10,11 +10,11 @@ from hw.cores.dot_collector import DotCollector
 from hw.cores.job_intake import JobIntake
 from hw.cores.job_retire import JobRetire, completion_layout
 from hw.cores.key_accumulator import KeyAccumulator
-from hw.cores.normaliser import Normaliser
+from hw.cores.normaliser import OUTPUT_LAYOUT, Normaliser
 from hw.cores.operand_select import OperandSelect
 from hw.cores.payloads import chunk_bits, job_layout, scaled_tag, segment_header, step_tag
 from hw.cores.pe_array import PEArray
-from hw.cores.query_store import QueryStore
+from hw.cores.query_store import QUERY_BEAT, QueryStore
 from hw.cores.scale_bank import ScaleBank
 from hw.cores.score_unit import ScoreUnit
 from hw.cores.selector import Selector
@@ -83,10 +83,10 @@ class AttentionCore(wiring.Component):
         super().__init__(
             {
                 "job": In(stream.Signature(job_layout(config))),
-                "query": In(QueryStore(config).signature.members["query"].signature),
+                "query": In(stream.Signature(QUERY_BEAT)),
                 "memory": Out(memory_port(config)),
                 "selection": Out(stream.Signature(selection)),
-                "output": Out(self._normaliser.signature.members["output"].signature),
+                "output": Out(stream.Signature(OUTPUT_LAYOUT)),
                 "completion": Out(stream.Signature(completion_layout(config))),
                 "counter_address": In(bank["address"].shape),
                 "counter_data": Out(bank["read_data"].shape),

@@ -4,11 +4,12 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import AttentionConfig
+from hw.config import BEAT_BITS, BEAT_BYTES, AttentionConfig
 from hw.cores.gearbox import Gearbox
 from hw.cores.mask_expand import MaskExpand
 from hw.cores.payloads import BEAT, PAIR, segment_header, work_layout
 from hw.formats import DELTA_BITS, KVFormat, StepKind
+from hw.streams import StreamFIFO
 
 
 class DeltaUnpacker(wiring.Component):
@@ -45,7 +46,13 @@ class DeltaUnpacker(wiring.Component):
         m.submodules.gearbox = gearbox = Gearbox(
             element_bits=layout.delta_element_bits, elements=layout.delta_elements
         )
-        wiring.connect(m, gearbox.beats, wiring.flipped(self.beats))
+        # Steps come slower than beats. What is left when the record has come waits here, so that the
+        # beats of the next segment need not.
+        beats = layout.delta_bytes // BEAT_BYTES
+        behind = beats - beats * layout.delta_element_bits // BEAT_BITS
+        m.submodules.queue = queue = StreamFIFO(BEAT, depth=behind + 2)
+        wiring.connect(m, wiring.flipped(self.beats), queue.input)
+        wiring.connect(m, queue.output, gearbox.beats)
         element = data.View(
             data.StructLayout(
                 {

@@ -6,8 +6,8 @@ from amaranth.lib.wiring import In, Out
 
 from hw.config import AttentionConfig
 from hw.constants import DOT_BITS
+from hw.cores.lanes import lanes_layout
 from hw.cores.payloads import LANES, PAIRS, scaled_tag, step_tag, tail_sums
-from hw.cores.pe_array import lanes_layout
 from hw.formats import StepKind
 
 
@@ -96,9 +96,7 @@ class DotCollector(wiring.Component):
         steps = 4 if wide else 2
         step = Signal(range(steps))
         final = step == steps - 1
-        low = Signal(
-            data.ArrayLayout(data.ArrayLayout(signed(DOT_BITS), LANES), config.rows)
-        )
+        low = Signal(data.ArrayLayout(data.ArrayLayout(signed(DOT_BITS), LANES), config.rows))
         high = Signal(data.ArrayLayout(data.ArrayLayout(signed(DOT_BITS), 2), config.rows))
         m.d.comb += tail.valid.eq(result.valid & is_tail & final)
         with m.If(take & is_tail):

@@ -11,10 +11,11 @@ from hw.cores.payloads import BEAT
 
 
 class Gearbox(wiring.Component):
-    """Cuts a record of packed elements out of its beats: latency 1 cycle, one element or one beat a cycle.
+    """Cuts a record of packed elements out of its beats: latency 1 cycle, one element or beat a cycle.
 
     A record is ``elements`` elements of ``element_bits`` bits without gaps, then padding up to the
-    beat marked ``last``. The padding is dropped and the next record starts with the next beat.
+    beat marked ``last``. The padding is dropped. The next record's first beat may come with this
+    one's last element, so records follow each other without a gap.
 
     Parameters
     ----------
@@ -78,34 +79,34 @@ class Gearbox(wiring.Component):
             take.eq(beats.valid & beats.ready),
         ]
 
-        left = Signal.like(level)
-        m.d.comb += left.eq(level - Mux(give, element_units, 0))
-        # A new beat needs room and must not belong to the next record.
-        m.d.comb += beats.ready.eq(draining | (~complete & (left <= element_units)))
+        over = Signal()
+        left = Signal(range(element_units + beat_units + 1))
+        m.d.comb += [
+            over.eq(give & final),
+            left.eq(Mux(over, 0, level - Mux(give, element_units, 0))),
+            # A beat needs room. One of the next record may come as soon as this one's are all out.
+            beats.ready.eq(draining | ((~complete | over) & (left <= element_units))),
+        ]
+        # Bits above the fill level are 0, so that a beat can be put in with an OR.
+        kept = Mux(over, 0, Mux(give, buffer >> self._element_bits, buffer))
+        # At most this many units are left when a beat comes: the shifter needs no more.
+        offset = Cat(Const(0, unit.bit_length() - 1), left[: element_units.bit_length()])
 
-        kept = Mux(give, buffer >> self._element_bits, buffer)
         with m.If(draining):
-            with m.If(take & beats.payload.last):
-                m.d.sync += draining.eq(0)
+            m.d.sync += draining.eq(~(take & beats.payload.last))
         with m.Else():
-            with m.If(take):
-                # Zero-extend first: a shift by a signal must not widen without bound.
-                offset = Cat(Const(0, unit.bit_length() - 1), left)
+            with m.If(give):
+                m.d.sync += index.eq(Mux(final, 0, index + 1))
+            m.d.sync += [buffer.eq(kept), level.eq(left)]
+            with m.If(over & ~complete):
+                # What is left of this record is padding, in the buffer and in its beats.
+                m.d.sync += draining.eq(~(take & beats.payload.last))
+            with m.Elif(take):
                 m.d.sync += [
                     buffer.eq(kept | (beats.payload.data << offset)),
                     level.eq(left + beat_units),
                     complete.eq(beats.payload.last),
                 ]
-            with m.Else():
-                m.d.sync += [buffer.eq(kept), level.eq(left)]
-            with m.If(give):
-                m.d.sync += index.eq(index + 1)
-                with m.If(final):
-                    m.d.sync += [
-                        index.eq(0),
-                        level.eq(0),
-                        buffer.eq(0),
-                        complete.eq(0),
-                        draining.eq(~(complete | (take & beats.payload.last))),
-                    ]
+            with m.Elif(over):
+                m.d.sync += complete.eq(0)
         return m

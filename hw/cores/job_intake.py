@@ -103,8 +103,12 @@ class JobIntake(wiring.Component):
             (job.kv_head >= config.kv_heads, Status.HEAD_RANGE),
             (Cat(*(misplaced(i) for i in range(3))).any(), Status.ADDRESS_RANGE),
             (
-                ~Cat(*(fp16_is_finite(job.query_scale.word_select(r, FP16_BITS))
-                       for r in range(config.rows))).all(),
+                ~Cat(
+                    *(
+                        fp16_is_finite(job.query_scale.word_select(r, FP16_BITS))
+                        for r in range(config.rows)
+                    )
+                ).all(),
                 Status.SCALE_NOT_FINITE,
             ),
         ]

@@ -43,9 +43,7 @@ class KeyAccumulator(wiring.Component):
         super().__init__(
             {
                 "scaled": In(stream.Signature(scaled)),
-                "base": In(
-                    stream.Signature(data.ArrayLayout(signed(KEY_SUM_BITS), config.rows))
-                ),
+                "base": In(stream.Signature(data.ArrayLayout(signed(KEY_SUM_BITS), config.rows))),
                 "key_sums": Out(stream.Signature(key_sums(config))),
             }
         )
@@ -87,8 +85,7 @@ class KeyAccumulator(wiring.Component):
         for row in range(config.rows):
             total = Signal(signed(WIDE_BITS), name=f"total_{row}")
             m.d.comb += total.eq(
-                scaled.payload.y[row]
-                + Mux(empty, Mux(is_delta, start[row], 0), partial[row])
+                scaled.payload.y[row] + Mux(empty, Mux(is_delta, start[row], 0), partial[row])
             )
             with m.If(take):
                 m.d.sync += partial[row].eq(total)

@@ -27,10 +27,14 @@ class MaskExpand(wiring.Component):
     Raises
     ------
     ValueError
-        ``keep`` is out of range.
+        A parameter is out of range.
     """
 
     def __init__(self, *, channels: int, keep: int, code_bits: int) -> None:
+        if channels < 1:
+            raise ValueError(f"channels must be at least 1, not {channels!r}")
+        if code_bits < 1:
+            raise ValueError(f"code_bits must be at least 1, not {code_bits!r}")
         if not 1 <= keep <= channels:
             raise ValueError(f"keep must be 1 to {channels}, not {keep!r}")
         self._keep = keep

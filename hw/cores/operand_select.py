@@ -4,15 +4,13 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import AttentionConfig
+from hw.config import DIGITS, AttentionConfig
 from hw.constants import OPERAND_BITS
 from hw.cores.payloads import slot_bits, step_tag, unit_header, unit_weights, work_layout
-from hw.cores.query_store import QueryStore
+from hw.cores.pe_row import OPERANDS
+from hw.cores.query_store import operand_layout, query_sum_layout
 from hw.counters import Counter
 from hw.formats import StepKind
-
-#: Operands that one row can take in one step.
-OPERANDS = 32
 
 
 def step_layout(config: AttentionConfig) -> data.StructLayout:
@@ -22,7 +20,7 @@ def step_layout(config: AttentionConfig) -> data.StructLayout:
         {
             "kind": StepKind,
             "signed": 1,
-            "digits": data.ArrayLayout(2, 64),
+            "digits": data.ArrayLayout(2, DIGITS),
             "operand": data.ArrayLayout(per_row, config.rows),
             "tag": step_tag(config).size,
         }
@@ -63,7 +61,6 @@ class OperandSelect(wiring.Component):
             self.tail_steps,
             self.weight_wait,
         ]
-        store = QueryStore(config).signature.members
         super().__init__(
             {
                 "work": In(stream.Signature(work_layout(config))),
@@ -73,8 +70,8 @@ class OperandSelect(wiring.Component):
                 "read_enable": Out(1),
                 "read_slot": Out(slot_bits(config)),
                 "read_group": Out(range(max(2, config.groups))),
-                "operand": In(store["operand"].shape),
-                "query_sum": In(store["query_sum"].shape),
+                "operand": In(operand_layout(config)),
+                "query_sum": In(query_sum_layout(config)),
             }
         )
 

@@ -11,6 +11,17 @@ from hw.cores.payloads import slot_bits
 #: Query elements of one input beat, 16 bits each.
 ELEMENTS_PER_BEAT = 8
 ELEMENT_BITS = 16
+QUERY_BEAT = data.ArrayLayout(ELEMENT_BITS, ELEMENTS_PER_BEAT)
+
+
+def operand_layout(config: AttentionConfig) -> data.ArrayLayout:
+    """``[row][channel of the group]``: query codes as raw bits."""
+    return data.ArrayLayout(data.ArrayLayout(OPERAND_BITS, config.group), config.rows)
+
+
+def query_sum_layout(config: AttentionConfig) -> data.ArrayLayout:
+    """``[row]``: the sum of the codes of one group."""
+    return data.ArrayLayout(signed(SUM_BITS), config.rows)
 
 
 class QueryStore(wiring.Component):
@@ -35,18 +46,15 @@ class QueryStore(wiring.Component):
     def __init__(self, config: AttentionConfig) -> None:
         self._config = config
         slot = slot_bits(config)
-        beat = data.ArrayLayout(ELEMENT_BITS, ELEMENTS_PER_BEAT)
         super().__init__(
             {
                 "load": In(stream.Signature(slot)),
-                "query": In(stream.Signature(beat)),
+                "query": In(stream.Signature(QUERY_BEAT)),
                 "read_enable": In(1),
                 "read_slot": In(slot),
                 "read_group": In(range(max(2, config.groups))),
-                "operand": Out(
-                    data.ArrayLayout(data.ArrayLayout(OPERAND_BITS, config.group), config.rows)
-                ),
-                "query_sum": Out(data.ArrayLayout(signed(SUM_BITS), config.rows)),
+                "operand": Out(operand_layout(config)),
+                "query_sum": Out(query_sum_layout(config)),
             }
         )
 
@@ -60,9 +68,7 @@ class QueryStore(wiring.Component):
         m.submodules.codes = codes = memory.Memory(
             shape=config.rows * config.group * OPERAND_BITS, depth=depth, init=[]
         )
-        m.submodules.sums = sums = memory.Memory(
-            shape=config.rows * SUM_BITS, depth=depth, init=[]
-        )
+        m.submodules.sums = sums = memory.Memory(shape=config.rows * SUM_BITS, depth=depth, init=[])
         code_write = codes.write_port(granularity=part_bits)
         sum_write = sums.write_port(granularity=SUM_BITS)
         code_read, sum_read = codes.read_port(), sums.read_port()

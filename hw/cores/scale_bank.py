@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from hw.arithmetic import fp16, saturate
 from hw.config import AttentionConfig
 from hw.constants import PROBABILITY_MAX, QUERY_MAX, SCALED_BIAS, SCALED_BITS
-from hw.cores.pe_array import LANES, lanes_layout, tagged_payload
+from hw.cores.lanes import LANES, lanes_layout, tagged_payload
 from hw.formats import FP16_BITS
 
 _MANTISSA_BITS = 11

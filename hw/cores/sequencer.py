@@ -1,6 +1,6 @@
 """The order of all memory reads, and with it of everything that the core does."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, ValueLike
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -78,11 +78,15 @@ class Sequencer(wiring.Component):
             m.d.sync += header_due.eq(0)
         free = ~segment_due & ~header_due
 
-        def emit(kind: SegmentKind, where: object, size: int) -> None:
+        def emit(kind: ValueLike, where: ValueLike, size: int, **fields: ValueLike) -> None:
+            """Send a segment; without ``fields`` its header says a whole block in mid-pass."""
+            values = {"slot": formal.slot, "present_less_one": config.chunk - 1}
+            values |= {"first": 0, "last": 0, **fields}
             m.d.sync += [
                 address.eq(where),
                 bursts.eq(size // BURST_BYTES),
                 header.kind.eq(kind),
+                *(header[name].eq(value) for name, value in values.items()),
                 segment_due.eq(1),
                 header_due.eq(1),
             ]
@@ -129,24 +133,31 @@ class Sequencer(wiring.Component):
                 with m.If(left == 0):
                     m.next = "CHOOSE"
                 with m.Elif(free):
-                    emit(SegmentKind.BASE_KEYS, where, layout.base_block_bytes)
+                    emit(
+                        SegmentKind.BASE_KEYS,
+                        where,
+                        layout.base_block_bytes,
+                        slot=estimated.slot,
+                        present_less_one=present,
+                        first=first,
+                        last=last_block,
+                    )
                     m.d.sync += [
-                        header.slot.eq(estimated.slot),
-                        header.present_less_one.eq(present),
-                        header.first.eq(first),
-                        header.last.eq(last_block),
                         left.eq(Mux(last_block, 0, left - config.chunk)),
                         where.eq(where + layout.base_block_bytes),
                         first.eq(0),
                     ]
             with m.State("TAIL"):
                 with m.If(free):
-                    emit(SegmentKind.TAIL_KEYS, where, layout.tail_key_bytes)
+                    emit(
+                        SegmentKind.TAIL_KEYS,
+                        where,
+                        layout.tail_key_bytes,
+                        present_less_one=present,
+                        first=first,
+                        last=last_block & (formal.chunks == 0),
+                    )
                     m.d.sync += [
-                        header.slot.eq(formal.slot),
-                        header.present_less_one.eq(present),
-                        header.first.eq(first),
-                        header.last.eq(last_block & (formal.chunks == 0)),
                         left.eq(Mux(last_block, 0, left - config.chunk)),
                         where.eq(where + layout.tail_block_bytes),
                         first.eq(0),
@@ -174,13 +185,10 @@ class Sequencer(wiring.Component):
                 with m.If(free & self.selected.valid):
                     m.d.comb += self.selected.ready.eq(1)
                     record = formal.chunk_address + self.selected.payload.chunk * layout.chunk_bytes
-                    emit(SegmentKind.DELTAS, record, layout.delta_bytes)
+                    last_chunk = self.selected.payload.last
+                    emit(SegmentKind.DELTAS, record, layout.delta_bytes, last=last_chunk)
                     m.d.sync += [
-                        header.slot.eq(formal.slot),
-                        header.present_less_one.eq(config.chunk - 1),
-                        header.first.eq(0),
-                        header.last.eq(self.selected.payload.last),
-                        keys_done.eq(self.selected.payload.last),
+                        keys_done.eq(last_chunk),
                         where.eq(record + layout.delta_bytes),
                     ]
                     m.next = "CHUNK_VALUES"

@@ -77,7 +77,9 @@ class ValueAccumulator(wiring.Component):
             m.d.sync += [held.eq(into.payload), held_bank.eq(filling)]
             with m.If(into.payload.last & (into.payload.quad == quads - 1)):
                 m.d.sync += filling.eq(~filling)
-        read_word = data.View(word, Mux(held_bank, reads[1].data.as_value(), reads[0].data.as_value()))
+        read_word = data.View(
+            word, Mux(held_bank, reads[1].data.as_value(), reads[0].data.as_value())
+        )
         updated = Signal(word)
         for row in range(config.rows):
             for lane in range(LANES):
@@ -115,9 +117,7 @@ class ValueAccumulator(wiring.Component):
             ]
         with m.If(show):
             m.d.sync += [out.valid.eq(fetched), shown_row.eq(fetched_row)]
-            m.d.sync += shown.eq(
-                Mux(draining, reads[1].data.as_value(), reads[0].data.as_value())
-            )
+            m.d.sync += shown.eq(Mux(draining, reads[1].data.as_value(), reads[0].data.as_value()))
         with m.If(fetched & show):
             m.d.sync += fetched.eq(0)
         with m.If(fetch):

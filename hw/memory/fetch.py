@@ -15,8 +15,7 @@ SEGMENT_LAYOUT = data.StructLayout({"address": ADDRESS_BITS, "bursts": 8})
 
 
 class Fetch(wiring.Component):
-    """A request leaves 2 cycles after its segment came, a beat 2 cycles after its own arrival; each
-    at up to one per cycle.
+    """Latency 2 cycles, segment to request and answer to beat; one request and one beat a cycle.
 
     A segment is cut into requests of at most 16 bursts. A request goes out when a tag is free and
     the reorder buffer has room for its whole answer, so the memory may answer at any time, in any

@@ -1,1 +1,1 @@
-x: int = 1
+"""Command-line tools, and what they share: the check of system packages and progress lines."""

@@ -1,0 +1,86 @@
+# Every command first makes the environment .venv if it is missing or its versions have changed.
+.DEFAULT_GOAL := help
+.SUFFIXES:
+
+# What a user may set. VERILATOR=<program> chooses the simulator, see tb/harness/toolchain.py.
+PYTHON ?= python3
+TEST ?= attention_fused
+PRESET ?= lm
+SEED ?= 1
+WAVES ?=
+ARGS ?=
+TORCH_INDEX ?=
+
+# Cores to run tests on.
+WORKERS ?= $(shell nproc)
+
+PY := .venv/bin/python
+VERSIONS := $(shell cat pyproject.toml hw/tools/setup.sh | sha256sum | cut -c 1-12)
+RTL := .venv/.ready-rtl-$(VERSIONS)
+ALL := .venv/.ready-all-$(VERSIONS)
+PYTEST = $(PY) -m pytest tb/ -n $(WORKERS) --seed "$(SEED)" $(ARGS)
+
+# Verilog and area need less: no torch and no simulator.
+$(RTL):
+	@PYTHON="$(PYTHON)" hw/tools/setup.sh rtl
+	@touch $@
+
+$(ALL):
+	@PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" hw/tools/setup.sh all
+	@touch $(RTL) $@
+
+.PHONY: help
+help: ## This list
+	@echo "Usage: make <command> [NAME=value ...]"
+	@echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "Values: TEST=$(TEST) PRESET=$(PRESET) SEED=$(SEED) WAVES=1 (record waves)"
+	@echo "        TORCH_INDEX=<url> (package index to take torch from, in setup)"
+	@echo "        VERILATOR=<program>  WORKERS=<cores>  ARGS=<more arguments of the command>"
+
+.PHONY: setup
+setup: $(ALL) ## Make the environment .venv from pinned versions
+	@echo "The environment .venv is ready."
+
+.PHONY: sim
+sim: $(ALL) ## Run one integration test on the Verilated design (TEST, PRESET, SEED, WAVES)
+	@$(if $(filter-out 0,$(WAVES)),$(PYTHON) hw/tools/check_system.py waves)
+	@$(PY) -m tb.run "$(TEST)" --preset "$(PRESET)" --seed "$(SEED)" \
+		$(if $(filter-out 0,$(WAVES)),--waves) $(ARGS)
+
+.PHONY: test
+test: $(ALL) ## Run the tests, but for the slow ones (SEED)
+	@$(PYTEST)
+
+.PHONY: verilog
+verilog: $(RTL) ## Write the Verilog, its sidecar and its register map (PRESET)
+	@$(PY) -m hw.tools verilog --preset "$(PRESET)" $(ARGS)
+
+.PHONY: area
+area: $(RTL) ## Report area and depth of each module (PRESET)
+	@$(PY) -m hw.tools area --preset "$(PRESET)" $(ARGS)
+
+.PHONY: mutants
+mutants: $(ALL) ## Inject faults into the Verilog and see the tests find them
+	@$(PY) -m tb.mutants $(ARGS)
+
+.PHONY: regress
+regress: lint ## Everything: linters, all tests with the slow ones, mutants
+	@$(PYTEST) -m "slow or not slow"
+	@$(PY) -m tb.mutants
+
+.PHONY: lint
+lint: $(ALL) ## Check style, format and types
+	@$(PY) -m ruff check
+	@$(PY) -m ruff format --check
+	@$(PY) -m mypy
+
+.PHONY: format
+format: $(ALL) ## Format the sources
+	@$(PY) -m ruff check --fix --select I
+	@$(PY) -m ruff format
+
+.PHONY: clean
+clean: ## Remove builds, reports and caches, not the environment
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Torch golden model: the reference that the generated hardware is checked against."""

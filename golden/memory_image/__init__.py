@@ -1,0 +1,29 @@
+"""The bytes that a core reads: records, the image of the memory, jobs, and files of golden data."""
+
+from golden.memory_image.bundle import GoldenDataError, load_golden, save_golden
+from golden.memory_image.image import MemoryImage, MemoryImageError, Placement
+from golden.memory_image.job import JobDescriptor, query_beats, query_codes
+from golden.memory_image.records import (
+    RecordError,
+    pack_base_blocks,
+    pack_chunks,
+    pack_tail,
+    unpack_cache,
+)
+
+__all__ = [
+    "GoldenDataError",
+    "JobDescriptor",
+    "MemoryImage",
+    "MemoryImageError",
+    "Placement",
+    "RecordError",
+    "load_golden",
+    "pack_base_blocks",
+    "pack_chunks",
+    "pack_tail",
+    "query_beats",
+    "query_codes",
+    "save_golden",
+    "unpack_cache",
+]

@@ -1,0 +1,273 @@
+"""Packs and unpacks the records of one KV head (docs/contracts.md, section 5).
+
+The functions take a cache without leading dimensions: closed windows ``[windows, ...]`` and tail
+``[t, ...]``. Packing answers the bytes of a whole region; ``unpack_cache`` is the exact inverse of
+the three packing functions.
+"""
+
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from golden.reference import CompressedCache, CompressedWindow, Quantised, Tail
+from hw.config import AttentionConfig
+from hw.formats import DELTA_BITS, FP16_BITS, VALUE_BASE_BITS, VALUE_BITS, KVFormat
+
+Bytes = NDArray[np.uint8]
+Integers = NDArray[np.int64]
+
+
+class RecordError(ValueError):
+    """A region has the wrong size or breaks a rule of its records."""
+
+
+def _rows(x: NDArray[Any]) -> NDArray[Any]:
+    """``[n, ...]`` as ``[n, m]``; unlike ``reshape(n, -1)`` also for n = 0."""
+    return x.reshape(len(x), prod(x.shape[1:]))
+
+
+def _bits(numbers: Integers, width: int) -> Bytes:
+    """``[..., n]`` unsigned numbers as ``[..., n * width]`` bits, least significant first."""
+    split = (numbers[..., None] >> np.arange(width)) & 1
+    return split.reshape(*numbers.shape[:-1], numbers.shape[-1] * width).astype(np.uint8)
+
+
+def _numbers(bits: Bytes, width: int) -> Integers:
+    """The inverse of ``_bits``."""
+    split = bits.reshape(*bits.shape[:-1], bits.shape[-1] // width, width).astype(np.int64)
+    return (split << np.arange(width)).sum(-1)
+
+
+def _fp16_bytes(patterns: Integers) -> Bytes:
+    """``[n, ...]`` FP16 patterns as ``[n, bytes]``, little-endian."""
+    return _rows(patterns.astype("<u2")).view(np.uint8)
+
+
+def _fp16_patterns(data: Bytes) -> Integers:
+    """``[n, bytes]`` as ``[n, bytes / 2]`` FP16 patterns."""
+    return np.ascontiguousarray(data).view("<u2").astype(np.int64)
+
+
+def _pad(data: Bytes, size: int) -> Bytes:
+    """``[n, bytes]`` with zeros up to ``[n, size]``."""
+    return np.pad(data, ((0, 0), (0, size - data.shape[1])))
+
+
+def _blocks(x: Tensor, config: AttentionConfig) -> Integers:
+    """``[n, ...]`` as ``[blocks, C, ...]``; absent tokens are zero."""
+    numbers = x.numpy()
+    absent = -len(numbers) % config.chunk
+    padded = np.pad(numbers, ((0, absent), *((0, 0),) * (numbers.ndim - 1)))
+    return padded.reshape(-1, config.chunk, *numbers.shape[1:])
+
+
+def _key_sections(keys: Quantised, config: AttentionConfig) -> tuple[Bytes, Bytes]:
+    """Scale section and code section of the key blocks of ``keys``, ``[blocks, bytes]`` each."""
+    layout = KVFormat(config)
+    pairs = np.stack((_blocks(keys.scale, config), _blocks(keys.minimum, config)), -1)
+    codes = _blocks(keys.codes, config).astype(np.uint8)
+    scales = _pad(_fp16_bytes(pairs), layout.key_scale_bytes)
+    return scales, codes.reshape(len(codes), layout.key_code_bytes)
+
+
+def pack_base_blocks(closed: CompressedWindow, config: AttentionConfig) -> bytes:
+    """The base region: the base keys of C chunks to a key block."""
+    keys = Quantised(
+        closed.base_codes.flatten(0, 1),
+        closed.base_scale.flatten(0, 1),
+        closed.base_minimum.flatten(0, 1),
+    )
+    blocks = np.concatenate(_key_sections(keys, config), 1)
+    return _pad(blocks, KVFormat(config).base_block_bytes).tobytes()
+
+
+def pack_tail(tail: Tail, config: AttentionConfig) -> bytes:
+    """The tail region: per C tokens a key block with the value scales, then a value block."""
+    layout = KVFormat(config)
+    scales, key_codes = _key_sections(tail.keys, config)
+    value_scales = _fp16_bytes(_blocks(tail.value_scale, config))
+    keys = np.concatenate((scales, _pad(value_scales, layout.tail_scale_bytes), key_codes), 1)
+
+    planes = config.tail_value_bits // 8
+    codes = _blocks(tail.value_codes, config)
+    # Two's complement bytes as [block, token, quad, pair of channels, channel of the pair, plane].
+    split = ((codes[..., None] >> (8 * np.arange(planes))) & 255).astype(np.uint8)
+    quads = split.reshape(len(codes), config.chunk, config.head_dim // 4, 2, 2, planes)
+    values = _rows(quads.transpose(0, 2, 5, 3, 4, 1))
+    return np.concatenate(
+        (_pad(keys, layout.tail_key_bytes), _pad(values, layout.tail_value_bytes)), 1
+    ).tobytes()
+
+
+def _kept(mask: Integers, count: int) -> Integers:
+    """The indices of the ``count`` ones of the last dimension, lowest first."""
+    return np.argsort(1 - mask, -1, kind="stable")[..., :count]
+
+
+def pack_chunks(closed: CompressedWindow, config: AttentionConfig) -> bytes:
+    """The chunk region: per chunk a delta record, then a value record.
+
+    Raises
+    ------
+    RecordError
+        A delta mask does not have exactly ``key_keep`` ones.
+    """
+    layout = KVFormat(config)
+    mask = closed.delta_mask.flatten(0, 1).numpy()
+    _check_masks(mask, config)
+    codes = closed.delta_codes.flatten(0, 1).numpy()
+    pair = torch.stack((closed.delta_scale, closed.delta_minimum), -1).flatten(0, 1).numpy()
+    elements = (
+        _bits(mask, 1),
+        _bits(np.take_along_axis(codes, _kept(mask, config.key_keep), -1), DELTA_BITS),
+        _bits(pair, FP16_BITS),
+    )
+    bits = _rows(np.concatenate(elements, -1))
+    deltas = _pad(np.packbits(bits, -1, bitorder="little"), layout.delta_bytes)
+
+    channels = (
+        _bits(closed.value_codes.flatten(0, 1).transpose(-1, -2).numpy(), VALUE_BITS),
+        _bits(closed.value_mask.flatten(0, 1).transpose(-1, -2).numpy(), 1),
+        _bits(closed.value_base.flatten(0, 1).unsqueeze(-1).numpy(), VALUE_BASE_BITS),
+    )
+    bits = _rows(np.concatenate(channels, -1))
+    value_codes = _pad(np.packbits(bits, -1, bitorder="little"), layout.value_code_bytes)
+    pair_of_group = torch.stack((closed.value_scale, closed.value_minimum), -1).flatten(0, 1)
+    scales = pair_of_group.repeat_interleave(config.value_group // config.chunk, 0).numpy()
+    values = np.concatenate((value_codes, _fp16_bytes(scales)), 1)
+    return np.concatenate((deltas, _pad(values, layout.value_bytes)), 1).tobytes()
+
+
+def _check_masks(mask: Integers, config: AttentionConfig) -> None:
+    ones = mask.sum(-1)
+    if (ones != config.key_keep).any():
+        wrong = int(ones[ones != config.key_keep].flat[0])
+        raise RecordError(f"delta mask must have {config.key_keep} ones, not {wrong}")
+
+
+def _region(name: str, data: bytes, count: int, size: int) -> Bytes:
+    if len(data) != count * size:
+        raise RecordError(f"{name} region must have {count * size} bytes, not {len(data)}")
+    return np.frombuffer(data, np.uint8).reshape(count, size)
+
+
+def _tensor(numbers: Integers) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(numbers))
+
+
+def _unpack_keys(scales: Bytes, codes: Bytes, tokens: int, config: AttentionConfig) -> Quantised:
+    used = config.chunk * config.groups * 4
+    pairs = _fp16_patterns(scales[:, :used]).reshape(-1, config.groups, 2)[:tokens]
+    numbers = codes.astype(np.int64).reshape(-1, config.head_dim)[:tokens]
+    return Quantised(_tensor(numbers), _tensor(pairs[..., 0]), _tensor(pairs[..., 1]))
+
+
+def _unpack_tail(data: bytes, tokens: int, config: AttentionConfig) -> Tail:
+    layout = KVFormat(config)
+    blocks = _region("tail", data, -(-tokens // config.chunk), layout.tail_block_bytes)
+    value_scale_at = layout.key_scale_bytes
+    code_at = value_scale_at + layout.tail_scale_bytes
+    keys = _unpack_keys(
+        blocks[:, :value_scale_at],
+        blocks[:, code_at : code_at + layout.key_code_bytes],
+        tokens,
+        config,
+    )
+    scale_bytes = config.chunk * FP16_BITS // 8
+    value_scale = _fp16_patterns(blocks[:, value_scale_at : value_scale_at + scale_bytes])
+
+    planes = config.tail_value_bits // 8
+    used = config.chunk * config.head_dim * planes
+    values = blocks[:, layout.tail_key_bytes : layout.tail_key_bytes + used]
+    quads = values.reshape(len(blocks), config.head_dim // 4, planes, 2, 2, config.chunk)
+    quads = quads.transpose(0, 5, 1, 3, 4, 2)
+    unsigned = (quads.astype(np.int64) << (8 * np.arange(planes))).sum(-1)
+    sign = 1 << (config.tail_value_bits - 1)
+    codes = ((unsigned ^ sign) - sign).reshape(-1, config.head_dim)[:tokens]
+    return Tail(keys, _tensor(codes), _tensor(value_scale.reshape(-1)[:tokens]))
+
+
+def _unpack_closed(
+    base: bytes, chunk: bytes, chunks: int, config: AttentionConfig
+) -> CompressedWindow:
+    layout = KVFormat(config)
+    blocks = _region("base", base, -(-chunks // config.chunk), layout.base_block_bytes)
+    code_at = layout.key_scale_bytes
+    keys = _unpack_keys(
+        blocks[:, :code_at], blocks[:, code_at : code_at + layout.key_code_bytes], chunks, config
+    )
+
+    records = _region("chunk", chunk, chunks, layout.chunk_bytes)
+    others = config.chunk - 1
+    bits = np.unpackbits(records[:, : layout.delta_bytes], axis=-1, bitorder="little")
+    bits = bits[:, : layout.delta_elements * layout.delta_element_bits]
+    elements = bits.reshape(chunks, others, config.groups, layout.delta_element_bits)
+    mask = elements[..., : config.group].astype(np.int64)
+    _check_masks(mask, config)
+    pair_at = config.group + DELTA_BITS * config.key_keep
+    codes = np.zeros_like(mask)
+    kept = _numbers(elements[..., config.group : pair_at], DELTA_BITS)
+    np.put_along_axis(codes, _kept(mask, config.key_keep), kept, -1)
+    delta_pair = _numbers(elements[..., pair_at:], FP16_BITS)
+
+    values = records[:, layout.delta_bytes :]
+    bits = np.unpackbits(values[:, : layout.value_code_bytes], axis=-1, bitorder="little")
+    bits = bits[:, : config.head_dim * layout.value_channel_bits]
+    channels = bits.reshape(chunks, config.head_dim, layout.value_channel_bits)
+    mask_at = others * VALUE_BITS
+    base_at = mask_at + others
+    scale_end = layout.value_code_bytes + layout.value_scale_bytes
+    value_pair = _fp16_patterns(values[:, layout.value_code_bytes : scale_end])
+    value_pair = value_pair.reshape(-1, config.value_group // config.chunk, config.head_dim, 2)
+    if (value_pair != value_pair[:, :1]).any():
+        raise RecordError("value scales must be the same in every chunk of a value group")
+
+    window_chunks = config.window // config.chunk
+
+    def windows(numbers: Integers, per_window: int) -> Tensor:
+        return _tensor(numbers.reshape(-1, per_window, *numbers.shape[1:]))
+
+    group_count = config.window // config.value_group
+    return CompressedWindow(
+        base_codes=windows(keys.codes.numpy(), window_chunks),
+        base_scale=windows(keys.scale.numpy(), window_chunks),
+        base_minimum=windows(keys.minimum.numpy(), window_chunks),
+        delta_mask=windows(mask, window_chunks),
+        delta_codes=windows(codes, window_chunks),
+        delta_scale=windows(delta_pair[..., 0], window_chunks),
+        delta_minimum=windows(delta_pair[..., 1], window_chunks),
+        value_base=windows(
+            _numbers(channels[..., base_at:], VALUE_BASE_BITS)[..., 0], window_chunks
+        ),
+        value_mask=windows(
+            channels[..., mask_at:base_at].astype(np.int64).transpose(0, 2, 1), window_chunks
+        ),
+        value_codes=windows(
+            _numbers(channels[..., :mask_at], VALUE_BITS).transpose(0, 2, 1), window_chunks
+        ),
+        value_scale=windows(value_pair[:, 0, :, 0], group_count),
+        value_minimum=windows(value_pair[:, 0, :, 1], group_count),
+    )
+
+
+def unpack_cache(
+    base: bytes, chunk: bytes, tail: bytes, context: int, config: AttentionConfig
+) -> CompressedCache:
+    """The cache of ``context`` tokens whose three regions these are.
+
+    Raises
+    ------
+    RecordError
+        A region has another size than ``context`` asks for, a delta mask does not have ``key_keep``
+        ones, or the chunks of a value group disagree about its scales.
+    """
+    closed = config.closed_tokens(context)
+    return CompressedCache(
+        context=context,
+        closed=_unpack_closed(base, chunk, closed // config.chunk, config),
+        tail=_unpack_tail(tail, context - closed, config),
+    )

@@ -1,0 +1,1 @@
+"""The small trained language model that supplies real keys, values and queries."""

@@ -1,0 +1,57 @@
+"""The method in float: quantiser, compression of closed windows (DSQ), pruned attention (HCAP)."""
+
+from golden.reference.attend import (
+    Attention,
+    attend,
+    dense_attention,
+    estimate_chunks,
+    select_chunks,
+)
+from golden.reference.compress import (
+    CompressedCache,
+    CompressedWindow,
+    Tail,
+    base_keys,
+    compress_cache,
+    compress_tail,
+    compress_window,
+    dequantise_tail,
+    dequantise_window,
+    order_window,
+    saliency,
+)
+from golden.reference.quantiser import (
+    Quantised,
+    dequantise,
+    dequantise_query,
+    from_fp16,
+    quantise,
+    quantise_query,
+    to_fp16,
+)
+
+__all__ = [
+    "Attention",
+    "CompressedCache",
+    "CompressedWindow",
+    "Quantised",
+    "Tail",
+    "attend",
+    "base_keys",
+    "compress_cache",
+    "compress_tail",
+    "compress_window",
+    "dense_attention",
+    "dequantise",
+    "dequantise_query",
+    "dequantise_tail",
+    "dequantise_window",
+    "estimate_chunks",
+    "from_fp16",
+    "order_window",
+    "quantise",
+    "quantise_query",
+    "saliency",
+    "select_chunks",
+    "to_fp16",
+]

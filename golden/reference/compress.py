@@ -1,0 +1,273 @@
+"""DSQ: differential salient-token-aware quantisation of closed windows, and the tail beside them.
+
+Every function takes any leading dimensions (sequence, layer, KV head), ``...`` in the shapes. ``C`` is the chunk, ``G`` the key group, ``N`` the value group, ``W`` the window.
+"""
+
+from dataclasses import dataclass
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from golden.reference.quantiser import (
+    Quantised,
+    affine_codes,
+    affine_parameters,
+    affine_values,
+    dequantise,
+    quantise,
+    symmetric_codes,
+    symmetric_values,
+)
+from hw.config import AttentionConfig
+from hw.formats import DELTA_BITS, VALUE_BASE_BITS, VALUE_BITS
+
+KEY_BITS = 8
+
+
+@dataclass(frozen=True)
+class CompressedWindow:
+    """Closed tokens in integers: one window, or many with the windows as last leading dimension.
+
+    All tensors are int64; scales and minima are FP16 bit patterns. Token 0 of a chunk is its base.
+    """
+
+    #: ``[..., chunks, d]``, 8 bits.
+    base_codes: Tensor
+    #: ``[..., chunks, d/G]``.
+    base_scale: Tensor
+    base_minimum: Tensor
+    #: ``[..., chunks, C-1, d/G, G]``: 1 where a channel keeps its delta.
+    delta_mask: Tensor
+    #: Same shape, 2 bits, 0 where the mask is 0.
+    delta_codes: Tensor
+    #: ``[..., chunks, C-1, d/G]``.
+    delta_scale: Tensor
+    delta_minimum: Tensor
+    #: ``[..., chunks, d]``, 4 bits.
+    value_base: Tensor
+    #: ``[..., chunks, C-1, d]``: 1 where a token keeps its value in a channel.
+    value_mask: Tensor
+    #: Same shape, 2 bits, 0 where the mask is 0.
+    value_codes: Tensor
+    #: ``[..., W/N, d]``.
+    value_scale: Tensor
+    value_minimum: Tensor
+
+
+@dataclass(frozen=True)
+class Tail:
+    """Tokens that no closed window holds, in integers (int64; scales and minima FP16 patterns)."""
+
+    #: 8-bit codes ``[..., t, d]``, scales and minima ``[..., t, d/G]``.
+    keys: Quantised
+    #: Signed codes of ``tail_value_bits`` bits, ``[..., t, d]``.
+    value_codes: Tensor
+    #: ``[..., t]``: a value is ``code * scale / 2**(tail_value_bits - 1)``.
+    value_scale: Tensor
+
+
+@dataclass(frozen=True)
+class CompressedCache:
+    """What the memory holds of one KV head (or of several, as leading dimensions)."""
+
+    #: Tokens, the newest included.
+    context: int
+    #: Closed windows, ``[..., windows]`` leading; ``windows`` may be 0.
+    closed: CompressedWindow
+    tail: Tail
+
+
+def saliency(queries: Tensor, keys: Tensor, config: AttentionConfig) -> Tensor:
+    """Step 2 of DSQ at prefill: attention that each token gets from its own and the next window.
+
+    The softmax runs over the whole causal context; probabilities are added over the queries of the
+    two windows and over the query heads that share the KV head, and not divided by their number.
+
+    Parameters
+    ----------
+    queries, keys
+        ``[..., rows, T, d]`` and ``[..., T, d]``, as the prefill attention uses them.
+
+    Returns
+    -------
+    Tensor
+        ``[..., T]``, float64. The sums of the last two windows are still incomplete.
+    """
+    tokens, head_dim = keys.shape[-2:]
+    scaled = queries.to(torch.float64) / sqrt(head_dim)
+    wide = keys.to(torch.float64).unsqueeze(-3)
+    sums = torch.zeros(keys.shape[:-1], dtype=torch.float64)
+    for start in range(0, tokens, config.window):
+        stop = min(start + config.window, tokens)
+        scores = scaled[..., start:stop, :] @ wide[..., :stop, :].transpose(-1, -2)
+        future = torch.ones(stop - start, stop, dtype=torch.bool).triu(start + 1)
+        probabilities = scores.masked_fill(future, -torch.inf).softmax(-1)
+        first = max(0, start - config.window)
+        sums[..., first:stop] += probabilities[..., first:].sum((-3, -2))
+    return sums
+
+
+def order_window(sums: Tensor, config: AttentionConfig) -> Tensor:
+    """Step 3 of DSQ: each chunk by saliency, largest first, equal ones by position.
+
+    ``sums`` is ``[..., n]`` with n a multiple of the chunk; the answer holds, for each place of the
+    new order, the position of its token among the n.
+    """
+    chunks = sums.unflatten(-1, (-1, config.chunk))
+    rank = torch.sort(chunks, dim=-1, descending=True, stable=True).indices
+    first = torch.arange(0, sums.shape[-1], config.chunk).unsqueeze(-1)
+    return (rank + first).flatten(-2)
+
+
+def keep_largest(magnitude: Tensor, count: int) -> Tensor:
+    """1 at the ``count`` largest entries of the last dimension; equal ones by lowest index."""
+    largest = torch.sort(magnitude, dim=-1, descending=True, stable=True).indices[..., :count]
+    return torch.zeros_like(magnitude, dtype=torch.int64).scatter(-1, largest, 1)
+
+
+def compress_window(
+    keys: Tensor, values: Tensor, sums: Tensor, config: AttentionConfig
+) -> CompressedWindow:
+    """Steps 3 and 4 of DSQ for a whole window.
+
+    Parameters
+    ----------
+    keys, values
+        ``[..., W, d]`` in the order of arrival, as the tail holds them.
+    sums
+        Saliency, ``[..., W]``.
+    """
+    order = order_window(sums, config).unsqueeze(-1)
+    ordered_keys = torch.take_along_dim(keys.to(torch.float64), order, -2)
+    ordered_values = torch.take_along_dim(values.to(torch.float64), order, -2)
+
+    # Keys: the most salient of each chunk in 8 bits, the others as pruned differences in 2 bits.
+    chunks = ordered_keys.unflatten(-2, (-1, config.chunk))
+    base = quantise(chunks[..., 0, :], KEY_BITS, config.group)
+    differences = chunks[..., 1:, :] - dequantise(base).unsqueeze(-2)
+    split = differences.unflatten(-1, (-1, config.group))
+    delta_scale, delta_minimum = affine_parameters(split, DELTA_BITS)
+    delta_codes = affine_codes(split, delta_scale, delta_minimum, DELTA_BITS)
+    delta_size = affine_values(delta_codes, delta_scale, delta_minimum).abs()
+    delta_mask = keep_largest(delta_size, config.key_keep)
+
+    # Values: channel by channel over the tokens of a value group, tokens last. The base tokens count
+    # as 0 for the range; their own 4 bits divide the same range into smaller steps.
+    by_channel = ordered_values.unflatten(-2, (-1, config.value_group)).transpose(-1, -2)
+    is_base = torch.arange(config.value_group) % config.chunk == 0
+    others = by_channel.masked_fill(is_base, 0.0)
+    value_scale, value_minimum = affine_parameters(others, VALUE_BITS)
+    value_codes = affine_codes(others, value_scale, value_minimum, VALUE_BITS)
+    value_size = affine_values(value_codes, value_scale, value_minimum).abs()
+    value_mask = keep_largest(value_size.masked_fill(is_base, -1.0), config.value_keep)
+    value_base = affine_codes(
+        by_channel, value_scale, value_minimum, VALUE_BASE_BITS, config.value_step_ratio
+    )
+
+    def by_chunk(x: Tensor) -> Tensor:
+        """``[..., W/N, d, N]`` as ``[..., chunks, C, d]``."""
+        return x.transpose(-1, -2).unflatten(-2, (-1, config.chunk)).flatten(-4, -3)
+
+    return CompressedWindow(
+        base_codes=base.codes,
+        base_scale=base.scale,
+        base_minimum=base.minimum,
+        delta_mask=delta_mask,
+        delta_codes=delta_codes * delta_mask,
+        delta_scale=delta_scale,
+        delta_minimum=delta_minimum,
+        value_base=by_chunk(value_base)[..., 0, :],
+        value_mask=by_chunk(value_mask)[..., 1:, :],
+        value_codes=by_chunk(value_codes * value_mask)[..., 1:, :],
+        value_scale=value_scale,
+        value_minimum=value_minimum,
+    )
+
+
+def base_keys(window: CompressedWindow) -> Tensor:
+    """``B``: the dequantised base key of every chunk, ``[..., chunks, d]``."""
+    return dequantise(Quantised(window.base_codes, window.base_scale, window.base_minimum))
+
+
+def dequantise_window(window: CompressedWindow, config: AttentionConfig) -> tuple[Tensor, Tensor]:
+    """``K^`` and ``V^`` of every chunk, base first: two tensors ``[..., chunks, C, d]``."""
+    base = base_keys(window).unsqueeze(-2)
+    deltas = affine_values(window.delta_codes, window.delta_scale, window.delta_minimum)
+    keys = torch.cat((base, base + (deltas * window.delta_mask).flatten(-2)), -2)
+
+    chunks_of_group = config.value_group // config.chunk
+    scale = window.value_scale.repeat_interleave(chunks_of_group, -2)
+    minimum = window.value_minimum.repeat_interleave(chunks_of_group, -2)
+    value_base = affine_values(
+        window.value_base.unsqueeze(-1), scale, minimum, config.value_step_ratio
+    )
+    others = affine_values(window.value_codes.transpose(-1, -2), scale, minimum)
+    kept = others.transpose(-1, -2) * window.value_mask
+    return keys, torch.cat((value_base.transpose(-1, -2), kept), -2)
+
+
+def compress_tail(keys: Tensor, values: Tensor, config: AttentionConfig) -> Tail:
+    """Step 1 of DSQ, entry: keys ``[..., t, d]`` to 8 bits, values to ``tail_value_bits`` bits."""
+    value_codes, value_scale = symmetric_codes(values, config.tail_value_bits)
+    return Tail(quantise(keys, KEY_BITS, config.group), value_codes, value_scale)
+
+
+def dequantise_tail(tail: Tail, config: AttentionConfig) -> tuple[Tensor, Tensor]:
+    """Keys and values of the tail, two tensors ``[..., t, d]``."""
+    values = symmetric_values(tail.value_codes, tail.value_scale, config.tail_value_bits)
+    return dequantise(tail.keys), values
+
+
+def compress_cache(
+    keys: Tensor, values: Tensor, sums: Tensor, config: AttentionConfig
+) -> CompressedCache:
+    """The cache as the decode step of the newest of T tokens finds it.
+
+    All tokens enter through the tail, so a window closes on what the tail held of it: 8-bit keys
+    and ``tail_value_bits``-bit values, dequantised. There is no second copy.
+
+    Parameters
+    ----------
+    keys, values
+        ``[..., T, d]``; T is the context.
+    sums
+        Saliency, ``[..., T]`` (or fewer: those of the closed tokens are read).
+
+    Raises
+    ------
+    ValueError
+        T or d do not fit ``config``.
+    """
+    context, head_dim = keys.shape[-2:]
+    if head_dim != config.head_dim:
+        raise ValueError(f"head dimension must be {config.head_dim}, not {head_dim}")
+    if not 1 <= context <= config.max_context:
+        raise ValueError(f"context must be from 1 to {config.max_context}, not {context}")
+    closed = config.closed_tokens(context)
+    entry = compress_tail(keys, values, config)
+    entered_keys, entered_values = dequantise_tail(entry, config)
+
+    def windows(x: Tensor) -> Tensor:
+        count = closed // config.window
+        leading, trailing = x.shape[:-2], x.shape[-1]
+        return x[..., :closed, :].reshape(*leading, count, config.window, trailing)
+
+    return CompressedCache(
+        context=context,
+        closed=compress_window(
+            windows(entered_keys),
+            windows(entered_values),
+            windows(sums.unsqueeze(-1)).squeeze(-1),
+            config,
+        ),
+        tail=Tail(
+            keys=Quantised(
+                entry.keys.codes[..., closed:, :],
+                entry.keys.scale[..., closed:, :],
+                entry.keys.minimum[..., closed:, :],
+            ),
+            value_codes=entry.value_codes[..., closed:, :],
+            value_scale=entry.value_scale[..., closed:],
+        ),
+    )

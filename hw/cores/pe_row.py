@@ -1,0 +1,188 @@
+"""One row of the PE array: 64 digit multipliers and their adders (docs/contracts.md, section 6)."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, ShapeLike, Signal, Value, signed, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import DIGITS, AttentionConfig
+from hw.constants import OPERAND_BITS
+from hw.cores.lanes import LANES, lanes_layout
+from hw.formats import StepKind
+
+#: Operands of a row in one step.
+OPERANDS = 32
+
+_LANE_DIGITS = DIGITS // LANES
+#: Digits of a lane that both uses of its adders (columns of equal weight, and codes and masks of a
+#: value) add to each other first, and those that have no such partner.
+_PAIRS = ((0, 4), (8, 12), (1, 5), (9, 13), (2, 6), (7, 11))
+_SINGLES = (3, 10, 14, 15)
+#: Token whose probability meets digit i of a lane of a ``VALUES`` step: codes, masks, base code.
+_VALUE_TOKENS = (*range(1, 8), *range(1, 8), 0, 0)
+#: A product, a sum of 2, a sum of up to 7, a column of both lanes of a half, the weighted half.
+_PRODUCT = signed(OPERAND_BITS + 3)
+_PAIR = signed(OPERAND_BITS + 4)
+_SLOT = signed(OPERAND_BITS + 6)
+_COLUMN = signed(OPERAND_BITS + 6)
+_HALF = signed(OPERAND_BITS + 12)
+
+
+class PERow(wiring.Component):
+    """Sums of digits times the operands of one row. Latency 3 cycles, throughput 1 step per cycle.
+
+    Three registered stages: multiply and add pairs; add columns; weight and sum. A product is two
+    gated copies of its operand and one adder, which is smaller than a choice among multiples that
+    several digits share. The adders after it serve all kinds: of the 16 digits of a lane they sum
+    either the four columns of equal k mod 4, or codes and masks.
+
+    No sum can overflow, whatever the digits: a product is within -8190..12285, a column of 4
+    products below 2**16, codes or masks (7 products) below 2**17, a half of weighted digits
+    8 * 4095 * 255 < 2**23, and ``b`` at most 5 * (4095 + 7 * 12285) < 2**19.
+
+    Parameters
+    ----------
+    config : AttentionConfig
+        Gives the value step ratio.
+
+    Members
+    -------
+    move : ``In(3)``
+        Whether each of the three stages takes a new content, first stage lowest.
+    kind, signed, digits, operand : ``In``
+        The step, see `PEArray`.
+    kind_of_pairs, kind_of_slots : ``In(StepKind)``
+        Kind of the step that the first and the second stage hold.
+    lane : ``Out``
+        ``[4]`` of ``a`` and ``b``, what the third stage holds.
+    """
+
+    def __init__(self, config: AttentionConfig) -> None:
+        self._ratio = config.value_step_ratio
+        super().__init__(
+            {
+                "move": In(3),
+                "kind": In(StepKind),
+                "signed": In(1),
+                "digits": In(data.ArrayLayout(unsigned(2), DIGITS)),
+                "operand": In(data.ArrayLayout(unsigned(OPERAND_BITS), OPERANDS)),
+                "kind_of_pairs": In(StepKind),
+                "kind_of_slots": In(StepKind),
+                "lane": Out(lanes_layout(1).elem_shape),
+            }
+        )
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        products = self._products(m)
+        base = _register(m, self.move[0], self.operand[0], OPERAND_BITS, "base")
+        slots = []
+        for lane in range(LANES):
+            of_lane = products[lane * _LANE_DIGITS : (lane + 1) * _LANE_DIGITS]
+            pairs = _add_pairs(m, self.move[0], of_lane, str(lane))
+            slots.append(_add_columns(m, self.move[1], self.kind_of_pairs, pairs, base, str(lane)))
+        sums = self._sum_up(m, slots)
+        with m.If(self.move[2]):
+            m.d.sync += self.lane.eq(sums)
+        return m
+
+    def _products(self, m: Module) -> list[Signal]:
+        """Each digit times the operand that its kind gives it."""
+        x = self.operand
+        of_bytes, of_values, negative_top = Signal(), Signal(), Signal()
+        m.d.comb += of_bytes.eq(_is_one_of(self.kind, StepKind.KEYS, StepKind.TAIL_VALUES))
+        m.d.comb += of_values.eq(_is_one_of(self.kind, StepKind.VALUES, StepKind.TAIL_VALUES))
+        m.d.comb += negative_top.eq(self.signed & of_bytes & of_values)
+        products = []
+        for k in range(DIGITS):
+            raw = Mux(
+                of_bytes,
+                Mux(of_values, x[k // 4 % 8], x[k // 4]),
+                Mux(of_values, x[_VALUE_TOKENS[k % _LANE_DIGITS]], x[k % OPERANDS]),
+            )
+            raw = _wire(m, raw, OPERAND_BITS, f"raw_{k}")
+            operand = Cat(raw, raw[-1] & ~of_values).as_signed()
+            negative = negative_top if k % 4 == 3 else Const(0, 1)
+            product = _product(self.digits[k], operand, negative)
+            products.append(_wire(m, product, _PRODUCT, f"product_{k}"))
+        return products
+
+    def _sum_up(self, m: Module, slots: list[list[Signal]]) -> Any:
+        """Last stage: weighted or plain sums of both halves, or the two sums of four channels."""
+        weighted = _is_one_of(self.kind_of_slots, StepKind.KEYS, StepKind.TAIL_VALUES)
+        halves = []
+        for half in range(2):
+            pairs = zip(slots[2 * half], slots[2 * half + 1], strict=True)
+            c = [
+                _wire(m, even + odd, _COLUMN, f"column_{half}_{i}")
+                for i, (even, odd) in enumerate(pairs)
+            ]
+            low = c[0] + Mux(weighted, c[1] << 2, c[1])
+            high = c[2] + Mux(weighted, c[3] << 2, c[3])
+            total = low + Mux(weighted, high << 4, high)
+            halves.append(_wire(m, total, _HALF, f"half_{half}"))
+        sums = Signal.like(self.lane, name="sums")
+        with m.Switch(self.kind_of_slots):
+            with m.Case(StepKind.VALUES):
+                for lane, (base_code, base, codes, masks) in zip(sums, slots, strict=True):
+                    m.d.comb += lane.a.eq(base_code + self._ratio * codes)
+                    m.d.comb += lane.b.eq(self._ratio * (base + masks))
+            with m.Case(StepKind.KEYS):
+                m.d.comb += sums[0].a.eq(halves[0] + halves[1])
+            with m.Case(StepKind.DELTAS):
+                m.d.comb += [sums[0].a.eq(halves[0]), sums[0].b.eq(halves[1])]
+            with m.Case(StepKind.TAIL_VALUES):
+                m.d.comb += [sums[0].a.eq(halves[0]), sums[1].a.eq(halves[1])]
+        return sums
+
+
+def _wire(m: Module, value: Any, shape: ShapeLike, name: str) -> Any:
+    wire = Signal(shape, name=name)
+    m.d.comb += wire.eq(value)
+    return wire
+
+
+def _register(m: Module, move: Value, value: Value, shape: ShapeLike, name: str) -> Any:
+    register = Signal(shape, name=name)
+    with m.If(move):
+        m.d.sync += register.eq(value)
+    return register
+
+
+def _is_one_of(kind: Value, first: StepKind, second: StepKind) -> Value:
+    return (kind == first) | (kind == second)
+
+
+def _product(digit: Value, operand: Value, negative: Value) -> Value:
+    """``digit`` (0..3; if its bit 1 is ``negative`` 0, 1, -2, -1) times a signed ``operand``."""
+    once = Mux(digit[0], operand, 0)
+    negate = digit[1] & negative
+    # Without bit 0, which needs no adder; the +1 of a negation then has the weight 2 that it needs.
+    twice = Mux(digit[1], operand, 0) ^ negate.replicate(len(operand)).as_signed()
+    return Cat(once[0], (once >> 1) + twice + negate).as_signed()
+
+
+def _add_pairs(m: Module, move: Value, products: list[Signal], name: str) -> dict[Any, Signal]:
+    """First stage of a lane: the sums of `_PAIRS` and the products of `_SINGLES`."""
+    pairs = {
+        (i, j): _register(m, move, products[i] + products[j], _PAIR, f"pair_{name}_{i}_{j}")
+        for i, j in _PAIRS
+    }
+    return pairs | {
+        i: _register(m, move, products[i], _PRODUCT, f"single_{name}_{i}") for i in _SINGLES
+    }
+
+
+def _add_columns(
+    m: Module, move: Value, kind: Value, p: dict[Any, Signal], base: Signal, name: str
+) -> list[Signal]:
+    """Second stage of a lane: columns 0 to 3, or base code, base probability, codes and masks."""
+    values = kind == StepKind.VALUES
+    first = _wire(m, p[0, 4] + Mux(values, p[1, 5], p[8, 12]), _SLOT, f"first_{name}")
+    second = _wire(m, p[9, 13] + Mux(values, p[8, 12], p[1, 5]), _SLOT, f"second_{name}")
+    third = p[2, 6] + Mux(values, p[3], p[10]) + Mux(values, first, p[14])
+    fourth = p[7, 11] + Mux(values, p[10], p[3]) + Mux(values, second, p[15])
+    base_code = p[14] + (p[15] << 2)
+    sums = (Mux(values, base_code, first), Mux(values, base, second), third, fourth)
+    return [_register(m, move, total, _SLOT, f"slot_{name}_{i}") for i, total in enumerate(sums)]

@@ -1,0 +1,128 @@
+"""Top-k selection of chunks by their estimate (docs/contracts.md, section 4, "Selection")."""
+
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from hw.config import AttentionConfig
+from hw.constants import KEY_SUM_BITS
+from hw.cores.payloads import candidate, chunk_bits
+
+
+def selected_layout(config: AttentionConfig) -> data.StructLayout:
+    """One item of the ``selected`` stream."""
+    return data.StructLayout(
+        {
+            "chunk": chunk_bits(config),
+            "key_sum": data.ArrayLayout(signed(KEY_SUM_BITS), config.rows),
+            "last": 1,
+        }
+    )
+
+
+class Selector(wiring.Component):
+    """The ``top_chunks`` best candidates of each job, best first.
+
+    Latency: the best item is valid 2 cycles after the transfer of the job's last candidate.
+    Throughput: one candidate per cycle, then one selected item per cycle; a job of n candidates
+    takes ``n + min(n, top_chunks)`` cycles, because no candidate is taken while a job's selection
+    leaves. The last item may still wait at the output while the next job's candidates come in.
+
+    The list is sorted at all times. A candidate is compared with every entry at once, the entries
+    behind its place move back by one and the last one drops out. Only the score, the chunk and the
+    number of a payload slot move; the key sums stay in a memory, where the newcomer takes the slot
+    of the entry that dropped out.
+
+    Parameters
+    ----------
+    config : AttentionConfig
+        ``top_chunks``, ``selection_bits``, ``max_chunks`` and ``rows`` matter.
+
+    Members
+    -------
+    candidates : In(stream of `candidate`)
+        Chunks of a job in ascending order; ``last`` ends the job. A job has at least one.
+    selected : Out(stream of `selected_layout`)
+        Largest score first, the lowest chunk first among equal scores; ``last`` ends the job.
+    """
+
+    def __init__(self, config: AttentionConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "candidates": In(stream.Signature(candidate(config))),
+                "selected": Out(stream.Signature(selected_layout(config))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        config = self._config
+        length = config.top_chunks
+        m = Module()
+        m.submodules.key_sums = key_sums = Memory(
+            shape=data.ArrayLayout(signed(KEY_SUM_BITS), config.rows), depth=length, init=[]
+        )
+        write, read = key_sums.write_port(), key_sums.read_port(domain="sync")
+        entry_layout = data.StructLayout(
+            {
+                "valid": 1,
+                "score": signed(config.selection_bits),
+                "chunk": chunk_bits(config),
+                "slot": range(length),
+            }
+        )
+        entries = [Signal(entry_layout, name=f"entry_{place}") for place in range(length)]
+        draining = Signal()
+        count = Signal(range(length + 1))
+
+        # Insert. Candidates come in ascending order, so an equal score stays ahead of the newcomer.
+        offered = self.candidates.payload
+        newcomer = Signal(entry_layout)
+        ahead = Signal(length)
+        full = entries[-1].valid
+        m.d.comb += [
+            self.candidates.ready.eq(~draining),
+            newcomer.valid.eq(1),
+            newcomer.score.eq(offered.score),
+            newcomer.chunk.eq(offered.chunk),
+            newcomer.slot.eq(Mux(full, entries[-1].slot, count)),
+            ahead.eq(Cat(entry.valid & (entry.score >= offered.score) for entry in entries)),
+            write.addr.eq(newcomer.slot),
+            write.data.eq(offered.key_sum),
+            write.en.eq(self.candidates.valid & self.candidates.ready & ~ahead[-1]),
+        ]
+        with m.If(write.en):
+            with m.If(~full):
+                m.d.sync += count.eq(count + 1)
+            for place, entry in enumerate(entries):
+                with m.If(~ahead[place]):
+                    m.d.sync += entry.eq(newcomer)
+                    if place > 0:
+                        with m.If(~ahead[place - 1]):
+                            m.d.sync += entry.eq(entries[place - 1])
+        with m.If(self.candidates.valid & self.candidates.ready & offered.last):
+            m.d.sync += draining.eq(1)
+
+        # Drain. The memory's output register is the output's: it is read as the entry leaves.
+        selected = self.selected
+        leave = Signal()
+        m.d.comb += [
+            leave.eq(draining & (~selected.valid | selected.ready)),
+            read.addr.eq(entries[0].slot),
+            read.en.eq(leave),
+            selected.payload.key_sum.eq(read.data),
+        ]
+        with m.If(selected.ready):
+            m.d.sync += selected.valid.eq(0)
+        with m.If(leave):
+            m.d.sync += [
+                selected.valid.eq(1),
+                selected.payload.chunk.eq(entries[0].chunk),
+                selected.payload.last.eq(~entries[1].valid),
+                *(entry.eq(behind) for entry, behind in zip(entries, entries[1:], strict=False)),
+                entries[-1].valid.eq(0),
+            ]
+            with m.If(~entries[1].valid):
+                m.d.sync += [draining.eq(0), count.eq(0)]
+        return m

@@ -1,0 +1,1 @@
+"""The integration bench: the emitted attention core on a memory model, against golden data."""

@@ -1,0 +1,154 @@
+"""Record sizes worked out by hand, and the rules that every configuration keeps."""
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from hw.config import BURST_BYTES, AttentionConfig, preset
+from hw.formats import KVFormat, Status, StepKind, job_fields
+
+#: Head dimension and parameters of the published method.
+PUBLISHED = AttentionConfig(head_dim=128, rows=1)
+
+
+@pytest.mark.parametrize(
+    ("config", "sizes"),
+    [
+        (
+            preset("tiny"),
+            {
+                "key_scale_bytes": 64,  # 8 keys x 2 groups x 4 B
+                "tail_scale_bytes": 16,  # 8 tokens x 2 B
+                "key_code_bytes": 256,  # 8 keys x 32 channels
+                "base_block_bytes": 320,
+                "tail_key_bytes": 352,  # 64 + 16 + 256 = 336, to a burst
+                "tail_value_bytes": 512,  # 8 tokens x 32 channels x 2 B
+                "tail_block_bytes": 864,
+                "delta_element_bits": 56,  # 16 mask + 4 x 2 codes + 32
+                "delta_elements": 14,  # 7 tokens x 2 groups
+                "delta_bytes": 128,  # 98, to a burst
+                "value_channel_bits": 25,  # 7 x 2 codes + 7 mask + 4 base
+                "value_code_bytes": 112,  # 32 x 25 bits = 100 B, to a beat
+                "value_scale_bytes": 128,  # 32 x 4 B
+                "value_bytes": 256,  # 240, to a burst
+                "chunk_bytes": 384,
+            },
+        ),
+        (
+            preset("lm"),
+            {
+                "key_scale_bytes": 64,
+                "tail_scale_bytes": 16,
+                "key_code_bytes": 512,
+                "base_block_bytes": 576,
+                "tail_key_bytes": 608,  # 592, to a burst
+                "tail_value_bytes": 1024,
+                "tail_block_bytes": 1632,
+                "delta_element_bits": 80,  # 32 mask + 8 x 2 codes + 32
+                "delta_elements": 14,
+                "delta_bytes": 160,  # 140, to a burst
+                "value_channel_bits": 25,
+                "value_code_bytes": 208,  # 200, to a beat
+                "value_scale_bytes": 256,
+                "value_bytes": 480,  # 464, to a burst
+                "chunk_bytes": 640,
+            },
+        ),
+        (
+            PUBLISHED,
+            {
+                "base_block_bytes": 8 * 144,  # 128 B codes + 16 B scales per chunk, no padding
+                "delta_bytes": 288,  # 7 x 4 x 80 bits = 280 B, to a burst
+                "value_code_bytes": 400,  # 64 B bases + 224 B codes + 112 B masks
+                "value_scale_bytes": 512,
+                "value_bytes": 928,  # 912, to a burst
+                "chunk_bytes": 1216,
+            },
+        ),
+        (replace(preset("tiny"), tail_value_bits=8), {"tail_value_bytes": 256}),
+    ],
+)
+def test_sizes(config: AttentionConfig, sizes: dict[str, int]) -> None:
+    layout = KVFormat(config)
+    assert {name: getattr(layout, name) for name in sizes} == sizes
+
+
+@pytest.mark.parametrize(
+    ("head_dim", "group", "key_keep", "tail_value_bits"),
+    list(product((32, 64, 128), (16, 32), (1, 5, 8), (8, 16))),
+)
+def test_alignment(head_dim: int, group: int, key_keep: int, tail_value_bits: int) -> None:
+    config = AttentionConfig(
+        head_dim=head_dim, group=group, key_keep=key_keep, tail_value_bits=tail_value_bits
+    )
+    layout = KVFormat(config)
+    for size in (
+        layout.base_block_bytes,
+        layout.tail_key_bytes,
+        layout.tail_value_bytes,
+        layout.delta_bytes,
+        layout.value_bytes,
+    ):
+        assert size % BURST_BYTES == 0
+    for section in (layout.key_scale_bytes, layout.tail_scale_bytes, layout.value_code_bytes):
+        assert section % 16 == 0
+    # Padding is less than a burst in each record.
+    assert 0 <= layout.delta_bytes * 8 - layout.delta_elements * layout.delta_element_bits < 256
+    assert 0 <= layout.value_bytes - layout.value_code_bytes - layout.value_scale_bytes < 32
+
+
+@pytest.mark.parametrize(
+    ("context", "base", "chunk", "tail"),
+    [
+        (1, 0, 0, 1),
+        (32, 0, 0, 4),
+        (33, 1, 2, 3),  # 16 closed, 2 chunks, 17 in the tail
+        (48, 1, 2, 4),
+        (97, 2, 10, 3),  # 80 closed: 10 chunks in two blocks
+        (256, 4, 28, 4),  # 224 closed
+    ],
+)
+def test_regions(context: int, base: int, chunk: int, tail: int) -> None:
+    layout = KVFormat(preset("tiny"))
+    expected = {"base": base * 320, "chunk": chunk * 384, "tail": tail * 864}
+    assert layout.region_bytes(context) == expected
+    # At most 4 chunks are selected.
+    assert layout.traffic_bytes(context) == {**expected, "chunk": min(chunk, 4) * 384}
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4])
+def test_job_fields(rows: int) -> None:
+    fields = job_fields(AttentionConfig(rows=rows))
+    assert list(fields) == [
+        "job_id",
+        "config_hash",
+        "layer",
+        "kv_head",
+        "context",
+        "base_address",
+        "chunk_address",
+        "tail_address",
+        "query_scale",
+    ]
+    assert sum(fields.values()) == 176 + 16 * rows
+
+
+def test_codes() -> None:
+    assert [status.name for status in sorted(Status)] == [
+        "OK",
+        "CONFIG_MISMATCH",
+        "CONTEXT_RANGE",
+        "LAYER_RANGE",
+        "HEAD_RANGE",
+        "ADDRESS_RANGE",
+        "SCALE_NOT_FINITE",
+        "MEMORY_ERROR",
+    ]
+    assert [status.value for status in Status] == list(range(8))
+    assert [(kind.name, kind.value) for kind in StepKind] == [
+        ("KEYS", 0),
+        ("DELTAS", 1),
+        ("VALUES", 2),
+        ("TAIL_VALUES", 3),
+    ]

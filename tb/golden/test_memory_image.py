@@ -1,0 +1,464 @@
+"""Records against bytes written by hand, round trips, image, descriptors, golden data files."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from golden.memory_image import (
+    GoldenDataError,
+    JobDescriptor,
+    MemoryImage,
+    MemoryImageError,
+    Placement,
+    RecordError,
+    load_golden,
+    pack_base_blocks,
+    pack_chunks,
+    pack_tail,
+    query_beats,
+    query_codes,
+    save_golden,
+    unpack_cache,
+)
+from golden.reference import (
+    CompressedCache,
+    CompressedWindow,
+    Quantised,
+    Tail,
+    compress_cache,
+    quantise_query,
+    saliency,
+)
+from golden.tensors import CASES
+from hw.config import AttentionConfig, preset
+from hw.formats import KVFormat
+
+TINY = preset("tiny")
+LM = preset("lm")
+ONE_BYTE = replace(TINY, tail_value_bits=8)
+
+
+def build(config: AttentionConfig, case: str, context: int, seed: int) -> CompressedCache:
+    tensors = CASES[case](config, context, seed)
+    sums = saliency(tensors.queries, tensors.keys, config)
+    return compress_cache(tensors.keys, tensors.values, sums, config)
+
+
+def same(a: CompressedCache, b: CompressedCache) -> bool:
+    pairs: list[tuple[Tensor, Tensor]] = [
+        (getattr(a.closed, field.name), getattr(b.closed, field.name))
+        for field in fields(CompressedWindow)
+    ]
+    pairs += [
+        (getattr(a.tail.keys, field.name), getattr(b.tail.keys, field.name))
+        for field in fields(Quantised)
+    ]
+    pairs += [(a.tail.value_codes, b.tail.value_codes), (a.tail.value_scale, b.tail.value_scale)]
+    return a.context == b.context and all(
+        x.dtype == y.dtype == torch.int64 and torch.equal(x, y) for x, y in pairs
+    )
+
+
+def hexes(text: str) -> bytes:
+    return bytes.fromhex(text)
+
+
+# --- records by hand ----------------------------------------------------------------------------
+
+
+def hand_keys(tokens: int) -> Quantised:
+    codes = torch.zeros(tokens, 32, dtype=torch.int64)
+    codes[0] = torch.arange(32)
+    codes[1] = 255
+    scale = torch.zeros(tokens, 2, dtype=torch.int64)
+    minimum = torch.zeros(tokens, 2, dtype=torch.int64)
+    scale[0] = torch.tensor([0x3C00, 0x3800])  # 1, 0.5
+    minimum[0] = torch.tensor([0xC000, 0x0000])  # -2, 0
+    scale[1] = torch.tensor([0x00A8, 0x00A8])  # the floor
+    minimum[1] = torch.tensor([0x7BFF, 0xFBFF])  # 65504, -65504
+    return Quantised(codes, scale, minimum)
+
+
+HAND_SCALES = hexes("003C00C0 00380000 A800FF7B A800FFFB") + bytes(48)
+HAND_CODES = bytes(range(32)) + b"\xff" * 32 + bytes(192)
+
+
+def hand_window() -> CompressedWindow:
+    """Two chunks of preset tiny; all but chunk 0 is as empty as a record can be."""
+    keys = hand_keys(2)
+    mask = torch.zeros(1, 2, 7, 2, 16, dtype=torch.int64)
+    mask[..., :4] = 1
+    codes = torch.zeros_like(mask)
+    scale = torch.full((1, 2, 7, 2), 0x00A8)
+    minimum = torch.zeros(1, 2, 7, 2, dtype=torch.int64)
+    mask[0, 0, 0, 0] = 0
+    mask[0, 0, 0, 0, [0, 3, 9, 15]] = 1
+    codes[0, 0, 0, 0, [0, 3, 9, 15]] = torch.tensor([1, 2, 3, 0])
+    scale[0, 0, 0, 0], minimum[0, 0, 0, 0] = 0x3400, 0xB800  # 0.25, -0.5
+    mask[0, 0, 0, 1] = 0
+    mask[0, 0, 0, 1, [1, 2, 3, 4]] = 1
+    codes[0, 0, 0, 1, [1, 2, 3, 4]] = torch.tensor([3, 3, 0, 1])
+    scale[0, 0, 0, 1], minimum[0, 0, 0, 1] = 0x3C00, 0xBC00  # 1, -1
+
+    value_base = torch.zeros(1, 2, 32, dtype=torch.int64)
+    value_mask = torch.zeros(1, 2, 7, 32, dtype=torch.int64)
+    value_codes = torch.zeros_like(value_mask)
+    value_scale = torch.full((1, 1, 32), 0x00A8)
+    value_minimum = torch.zeros(1, 1, 32, dtype=torch.int64)
+    value_codes[0, 0, :, 0] = torch.tensor([3, 0, 2, 0, 0, 1, 0])
+    value_mask[0, 0, :, 0] = torch.tensor([1, 0, 1, 0, 1, 1, 0])
+    value_base[0, 0, 0] = 11
+    value_codes[0, 0, 6, 1] = 2
+    value_mask[0, 0, 6, 1] = 1
+    value_base[0, 0, 1] = 15
+    value_base[0, 0, 31] = 1
+    value_scale[0, 0, 0], value_minimum[0, 0, 0] = 0x4200, 0xC500  # 3, -5
+    value_scale[0, 0, 31] = 0x3C00
+    return CompressedWindow(
+        base_codes=keys.codes.unsqueeze(0),
+        base_scale=keys.scale.unsqueeze(0),
+        base_minimum=keys.minimum.unsqueeze(0),
+        delta_mask=mask,
+        delta_codes=codes,
+        delta_scale=scale,
+        delta_minimum=minimum,
+        value_base=value_base,
+        value_mask=value_mask,
+        value_codes=value_codes,
+        value_scale=value_scale,
+        value_minimum=value_minimum,
+    )
+
+
+def test_base_block_by_hand() -> None:
+    """64 B of scales, 256 B of codes; six absent keys are zero."""
+    assert pack_base_blocks(hand_window(), TINY) == HAND_SCALES + HAND_CODES
+
+
+def test_chunk_record_by_hand() -> None:
+    """Delta elements of 56 bits are 7 whole bytes; channels of 25 bits cross the bytes.
+
+    Token 1, group 0: mask bits 0, 3, 9, 15 = 0x8209; codes 1, 2, 3, 0 = 1 + 2*4 + 3*16 = 0x39.
+    Token 1, group 1: mask bits 1 to 4 = 0x001E; codes 3, 3, 0, 1 = 3 + 3*4 + 1*64 = 0x4F.
+    Channel 0: codes 3 + 2*2**4 + 1*2**10 = 0x0423; mask 1 + 4 + 16 + 32 = 0x35; base 0xB; together
+    0x0423 + 0x35 * 2**14 + 0xB * 2**21 = 0x16D4423.
+    Channel 1: 2 * 2**12 + 0x40 * 2**14 + 0xF * 2**21 = 0x1F02000, from bit 25 on: bit 0 of byte 3
+    is bit 24 of channel 0, the next 7 bits are zero, then 0x1F02000 / 2**7 = 0x3E040.
+    Channel 31: base 1 at bit 31 * 25 + 21 = 796, bit 4 of byte 99.
+    """
+    empty = hexes("0F 00 00 A8 00 00 00")
+    delta = hexes("09 82 39 00 34 00 B8") + hexes("1E 00 4F 00 3C 00 BC") + 12 * empty + bytes(30)
+    codes = hexes("23 44 6D 01 40 E0 03") + bytes(92) + b"\x10" + bytes(12)
+    floor = hexes("A8 00 00 00")
+    scales = hexes("00 42 00 C5") + 30 * floor + hexes("00 3C 00 00") + bytes(16)
+    second = 14 * empty + bytes(30) + bytes(112) + scales
+    record = delta + codes + scales
+    assert len(record) == 384
+    assert pack_chunks(hand_window(), TINY) == record + second
+
+
+def hand_tail(bits: int) -> Tail:
+    codes = torch.zeros(3, 32, dtype=torch.int64)
+    if bits == 16:
+        codes[:, 0] = torch.tensor([1, -1, 0x1234])
+        codes[:, 1] = torch.tensor([32767, -32767, 0])
+        codes[:, 2] = torch.tensor([256, 2, -256])
+        codes[:, 3] = torch.tensor([0, 0, -2])
+    else:
+        codes[:, 0] = torch.tensor([1, -1, 0x12])
+        codes[:, 1] = torch.tensor([127, -127, 0])
+        codes[:, 3] = torch.tensor([0, 0, -2])
+    codes[0, 31] = -1
+    return Tail(hand_keys(3), codes, torch.tensor([0x3C00, 0x0001, 0x7BFF]))
+
+
+HAND_TAIL_KEYS = HAND_SCALES + hexes("003C 0100 FF7B") + bytes(10) + HAND_CODES + bytes(16)
+
+
+def test_tail_block_by_hand() -> None:
+    """Three tokens of eight; 352 B of keys, then per quad of channels low and high bytes."""
+    quad_0 = (
+        "01 FF 34 00 00 00 00 00  FF 01 00 00 00 00 00 00"  # low bytes of channels 0, 1
+        "00 02 00 00 00 00 00 00  00 00 FE 00 00 00 00 00"  # low bytes of channels 2, 3
+        "00 FF 12 00 00 00 00 00  7F 80 00 00 00 00 00 00"  # high bytes of channels 0, 1
+        "01 00 FF 00 00 00 00 00  00 00 FF 00 00 00 00 00"  # high bytes of channels 2, 3
+    )
+    zero = "00" * 16
+    high = "00" * 8 + "FF" + "00" * 7
+    values = hexes(quad_0) + bytes(6 * 64) + hexes(zero + high + zero + high)
+    assert len(HAND_TAIL_KEYS) == 352
+    assert len(values) == 512
+    assert pack_tail(hand_tail(16), TINY) == HAND_TAIL_KEYS + values
+
+
+def test_tail_block_of_8_bits_by_hand() -> None:
+    quad_0 = (
+        "01 FF 12 00 00 00 00 00  7F 81 00 00 00 00 00 00"
+        "00 00 00 00 00 00 00 00  00 00 FE 00 00 00 00 00"
+    )
+    values = hexes(quad_0) + bytes(6 * 32) + bytes(24) + b"\xff" + bytes(7)
+    assert pack_tail(hand_tail(8), ONE_BYTE) == HAND_TAIL_KEYS + values
+
+
+def test_hand_records_unpack() -> None:
+    tail = hand_tail(16)
+    window = hand_window()
+    # 19 tokens: one closed window would need 33, so the parts are unpacked in two caches.
+    cache = unpack_cache(b"", b"", pack_tail(tail, TINY), 3, TINY)
+    assert same(cache, replace(cache, tail=tail))
+    padded = build(TINY, "random", 33, 0)
+    whole = replace(padded, closed=window)
+    regions = (pack_base_blocks(window, TINY), pack_chunks(window, TINY))
+    assert same(unpack_cache(*regions, pack_tail(padded.tail, TINY), 33, TINY), whole)
+
+
+# --- round trips --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("config", [TINY, LM, ONE_BYTE, replace(LM, head_dim=128, window=32)])
+@pytest.mark.parametrize("case", CASES)
+def test_round_trip(config: AttentionConfig, case: str) -> None:
+    w = config.window
+    for context in (1, 9, 2 * w, 2 * w + 1, 5 * w - 3):
+        cache = build(config, case, context, context)
+        regions = (
+            pack_base_blocks(cache.closed, config),
+            pack_chunks(cache.closed, config),
+            pack_tail(cache.tail, config),
+        )
+        sizes = KVFormat(config).region_bytes(context)
+        assert [len(region) for region in regions] == list(sizes.values())
+        assert same(unpack_cache(*regions, context, config), cache)
+
+
+def test_record_errors() -> None:
+    cache = build(TINY, "random", 33, 1)
+    base = pack_base_blocks(cache.closed, TINY)
+    chunk = pack_chunks(cache.closed, TINY)
+    tail = pack_tail(cache.tail, TINY)
+    with pytest.raises(RecordError, match=r"^base region must have 320 bytes, not 319$"):
+        unpack_cache(base[:-1], chunk, tail, 33, TINY)
+    with pytest.raises(RecordError, match=r"^chunk region must have 768 bytes, not 0$"):
+        unpack_cache(base, b"", tail, 33, TINY)
+    with pytest.raises(RecordError, match=r"^tail region must have 2592 bytes, not 2593$"):
+        unpack_cache(base, chunk, tail + b"\0", 33, TINY)
+    with pytest.raises(RecordError, match=r"^delta mask must have 4 ones, not 16$"):
+        unpack_cache(base, b"\xff\xff" + chunk[2:], tail, 33, TINY)
+    torn = bytearray(chunk)
+    torn[384 + 128 + 112] ^= 1
+    with pytest.raises(
+        RecordError, match=r"^value scales must be the same in every chunk of a value group$"
+    ):
+        unpack_cache(base, bytes(torn), tail, 33, TINY)
+    mask = cache.closed.delta_mask.clone()
+    mask[0, 0, 0, 0] = 0
+    with pytest.raises(RecordError, match=r"^delta mask must have 4 ones, not 0$"):
+        pack_chunks(replace(cache.closed, delta_mask=mask), TINY)
+
+
+# --- image --------------------------------------------------------------------------------------
+
+
+def test_image() -> None:
+    image = MemoryImage(TINY)
+    caches = [build(TINY, "random", context, context) for context in (33, 7, 100)]
+    first = image.place(caches[0])
+    # 320 B of base keys, 2 chunks of 384 B, 3 tail blocks of 864 B.
+    assert first == Placement(33, base_address=0, chunk_address=320, tail_address=1088)
+    assert len(image.data) == 1088 + 3 * 864
+    second = image.place(caches[1], gap=33)
+    # 33 bytes are rounded up to 64 before each region; the regions of closed tokens are empty.
+    assert (second.base_address, second.chunk_address, second.tail_address) == (
+        3744,
+        3808,
+        3872,
+    )
+    assert image.data[3680:3872] == b"\xff" * 192
+    third = image.place(caches[2])
+    for placement, cache in zip((first, second, third), caches, strict=True):
+        assert same(image.read(placement), cache)
+        for address in (placement.base_address, placement.chunk_address, placement.tail_address):
+            assert address % 32 == 0
+    full = image.full()
+    assert len(full) == TINY.memory_bytes
+    assert full[: len(image.data)] == image.data
+    assert set(full[len(image.data) :]) == {0xFF}
+
+
+def test_image_errors() -> None:
+    small = replace(TINY, memory_bytes=4096)
+    image = MemoryImage(small, fill=0)
+    image.place(build(small, "random", 33, 0))
+    before = bytes(image.data)
+    with pytest.raises(MemoryImageError, match=r"^image must fit memory_bytes 4096, not 4768$"):
+        image.place(build(small, "random", 33, 1))
+    assert image.data == before
+    with pytest.raises(MemoryImageError, match=r"^fill must be from 0 to 255, not 256$"):
+        MemoryImage(small, fill=256)
+
+
+# --- jobs ---------------------------------------------------------------------------------------
+
+JOB = JobDescriptor(
+    job_id=0x1234,
+    config_hash=0xDEADBEEF,
+    layer=3,
+    kv_head=1,
+    context=0x21,
+    base_address=0x40,
+    chunk_address=0x180,
+    tail_address=0x480,
+    query_scale=(0x3C00, 0x0001),
+)
+
+
+def test_job_by_hand() -> None:
+    payload = JOB.pack(TINY)
+    # Most significant field first: scales of rows 1 and 0, three addresses, context, head, layer ...
+    by_hand = "0001 3C00 00000480 00000180 00000040 0021 01 03 DEADBEEF 1234"
+    assert payload == int(by_hand.replace(" ", ""), 16)
+    assert JobDescriptor.unpack(payload, TINY) == JOB
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_job_rows(rows: int) -> None:
+    config = replace(TINY, rows=rows)
+    job = replace(JOB, query_scale=tuple(range(1, rows + 1)))
+    assert JobDescriptor.unpack(job.pack(config), config) == job
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"job_id": 1 << 16}, "job_id must have 16 bits, not 0x10000"),
+        ({"layer": -1}, "layer must have 8 bits, not -0x1"),
+        ({"tail_address": 1 << 32}, "tail_address must have 32 bits, not 0x100000000"),
+        ({"query_scale": (1,)}, "query_scale must have 2 rows, not 1"),
+        ({"query_scale": (1, 1 << 16)}, "query_scale must have 16 bits, not 0x10000"),
+    ],
+)
+def test_job_errors(change: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        replace(JOB, **change).pack(TINY)  # type: ignore[arg-type]
+
+
+def test_job_at() -> None:
+    _, scale = quantise_query(torch.eye(2, 32))
+    job = JobDescriptor.at(Placement(33, 0, 320, 1088), scale, TINY, job_id=7, layer=2, kv_head=1)
+    assert job.config_hash == TINY.config_hash
+    assert (job.context, job.base_address, job.chunk_address, job.tail_address) == (
+        33,
+        0,
+        320,
+        1088,
+    )
+    assert job.query_scale == tuple(scale.tolist())
+    assert (job.job_id, job.layer, job.kv_head) == (7, 2, 1)
+
+
+def test_query_beats_by_hand() -> None:
+    codes = torch.zeros(2, 32, dtype=torch.int64)
+    codes[0, :8] = torch.tensor([1, -1, 2047, -2047, 0, 0, 0, 16])
+    codes[1, 31] = -2
+    beats = query_beats(codes)
+    assert len(beats) == 8
+    assert beats[0] == int("0010 0000 0000 0000 F801 07FF FFFF 0001".replace(" ", ""), 16)
+    assert beats[7] == 0xFFFE << 112
+    assert beats[1:7] == [0] * 6
+    assert torch.equal(query_codes(beats, TINY), codes)
+
+
+# --- golden data files --------------------------------------------------------------------------
+
+
+def test_golden_data(tmp_path: Path) -> None:
+    path = tmp_path / "case.npz"
+    arrays: dict[str, NDArray[Any]] = {
+        "file": np.arange(5),
+        "image": np.zeros((2, 3), np.uint8),
+        "case": np.array("sink"),
+    }
+    save_golden(path, TINY, 42, arrays)
+    seed, loaded = load_golden(path, TINY)
+    assert seed == 42
+    assert loaded.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert loaded[name].dtype == array.dtype
+        assert np.array_equal(loaded[name], array)
+    first = path.read_bytes()
+    save_golden(path, TINY, 42, arrays)
+    assert path.read_bytes() == first
+
+
+def test_golden_data_of_another_config(tmp_path: Path) -> None:
+    path = tmp_path / "case.npz"
+    save_golden(path, TINY, 0, {"x": np.arange(3)})
+    message = (
+        f"^config hash must be {LM.config_hash:#010x}, not {TINY.config_hash:#010x} "
+        r"\(case\.npz\)$"
+    )
+    with pytest.raises(GoldenDataError, match=message):
+        load_golden(path, LM)
+
+
+def test_damaged_golden_data(tmp_path: Path) -> None:
+    path = tmp_path / "case.npz"
+    save_golden(path, TINY, 5, {"x": np.arange(3)})
+    with np.load(path) as file:
+        content = dict(file)
+    for name, other in (
+        ("data_x", np.arange(1, 4)),
+        ("seed", np.array(6)),
+        ("data_y", np.arange(2)),
+    ):
+        np.savez(path, **{**content, name: other})
+        with pytest.raises(
+            GoldenDataError, match=r"^checksum must be [0-9a-f]{64}, not [0-9a-f]{64}"
+        ):
+            load_golden(path, TINY)
+    np.savez(path, x=np.arange(3))
+    with pytest.raises(GoldenDataError, match=r"^case.npz must be an intact golden data file: "):
+        load_golden(path, TINY)
+    for damage in (b"", b"nothing", b"PK\x03\x04" + bytes(40)):
+        path.write_bytes(damage)
+        with pytest.raises(
+            GoldenDataError, match=r"^case.npz must be an intact golden data file: "
+        ):
+            load_golden(path, TINY)
+    with pytest.raises(FileNotFoundError):
+        load_golden(tmp_path / "missing.npz", TINY)
+
+
+def test_every_flipped_byte_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "case.npz"
+    save_golden(path, TINY, 5, {"x": np.arange(64)})
+    whole = path.read_bytes()
+    good = load_golden(path, TINY)[1]["x"]
+    for position in range(0, len(whole), 7):
+        torn = bytearray(whole)
+        torn[position] ^= 0x10
+        path.write_bytes(torn)
+        try:
+            seed, arrays = load_golden(path, TINY)
+        except GoldenDataError:
+            continue
+        # Unused header fields of the archive may differ, the content may not.
+        assert seed == 5
+        assert list(arrays) == ["x"]
+        assert np.array_equal(arrays["x"], good)
+
+
+def test_golden_data_errors(tmp_path: Path) -> None:
+    path = tmp_path / "case.npz"
+    with pytest.raises(GoldenDataError, match=r"^array name must not be 'seed'$"):
+        save_golden(path, TINY, 0, {"seed": np.arange(3)})
+    with pytest.raises(
+        GoldenDataError, match=r"^array 'x' must hold numbers or text, not objects$"
+    ):
+        save_golden(path, TINY, 0, {"x": np.array([{}], dtype=object)})

@@ -1,0 +1,1 @@
+"""Simulated-side models (SystemVerilog) and the cocotb modules that drive a simulation."""

@@ -1,0 +1,200 @@
+// A memory behind the port of docs/contracts.md, section 2: one beat of 16 bytes per cycle at best.
+//
+// The payloads are the packed streams of the port, lowest field first:
+//   request   address (32), bursts less one (4), tag (TAG_BITS)
+//   response  data (128), tag (TAG_BITS), error (1)
+//
+// The first beat of an answer comes `latency` cycles after its request was taken, later when beats of
+// other requests are in the way. Without `shuffle` the requests are answered one after the other in
+// the order they came; with it every cycle picks one of the requests that are due, so the answers
+// interleave at random. With a fixed latency, no gaps and enough requests there is a beat in every
+// cycle. Reset forgets the requests under way and zeroes the counters; the contents stay.
+//
+// Plusargs, NAME being the parameter:
+//   +NAME_image=PATH         binary file that holds the first bytes of the memory; what lies behind
+//                            them reads as FILLER. Without a file all of it does.
+//   +NAME_latency_min=N      cycles, at least 1 (default 8)
+//   +NAME_latency_max=N      the latency of a request is uniform from min to max (default: the min)
+//   +NAME_shuffle=1          interleave (default 0)
+//   +NAME_request_stall=S    `request__ready` is low in a cycle with probability S/256, S in 0..255
+//   +NAME_response_gap=S     no beat in a cycle with probability S/256, S in 0..255
+//   +NAME_error_address=HEX  beats of the bytes from here on ...
+//   +NAME_error_bytes=N      ... to here come with `error` and zero data (default 0: none)
+//   +seed=N                  seed of everything random; each NAME derives a sequence of its own
+//
+// A request with a tag that is under way, an unaligned address, or an end behind the memory, and a
+// `response__ready` that is low stop the simulation with a message. A request is at most 16 bursts
+// by the width of its field.
+module ideal_memory #(
+    parameter longint unsigned BYTES    = 1 << 20,  // a multiple of 32, up to 2**32
+    parameter int unsigned     TAG_BITS = 4,
+    parameter string           NAME     = "memory"
+) (
+    input  logic                  clk,
+    input  logic                  rst,
+    input  logic                  request__valid,
+    input  logic [TAG_BITS+35:0]  request__payload,
+    output logic                  request__ready,
+    output logic                  response__valid,
+    output logic [TAG_BITS+128:0] response__payload,
+    input  logic                  response__ready,
+    output logic [31:0]           requests,  // taken since the last reset
+    output logic [31:0]           beats,     // sent since the last reset
+    output logic [31:0]           busy       // cycles with a request under way since the last reset
+);
+    localparam int unsigned TAGS  = 1 << TAG_BITS;
+    localparam int unsigned WORDS = int'(BYTES / 16);
+    localparam logic [127:0] FILLER = {4{32'hDEADBEEF}};
+
+    string           path;
+    int              file, loaded;
+    int unsigned     latency_min, latency_max, request_stall, response_gap, seed;
+    longint unsigned error_address, error_bytes;
+    bit              shuffle;
+
+    bit [127:0]  words [WORDS];  // byte 0 of a beat is the first in the file: bits 127..120
+    logic [31:0] random, now;
+
+    // What is under way, by place in the order of arrival; place 0 is the oldest.
+    int unsigned         pending, chosen, candidates;
+    logic [TAG_BITS-1:0] tag_of   [TAGS];
+    int unsigned         word_of  [TAGS];
+    int unsigned         beats_of [TAGS];
+    logic [31:0]         due_of   [TAGS];
+
+    function automatic logic [31:0] next_random(input logic [31:0] state);
+        next_random = state ^ (state << 13);
+        next_random = next_random ^ (next_random >> 17);
+        next_random = next_random ^ (next_random << 5);
+    endfunction
+
+    function automatic int unsigned below(input int unsigned bound);
+        random = next_random(random);
+        below = {8'd0, random[31:8]} % bound;
+    endfunction
+
+    function automatic bit happens(input int unsigned probability);
+        happens = probability != 0 && below(256) < probability;
+    endfunction
+
+    function automatic void accept();
+        logic [31:0]         address;
+        logic [3:0]          bursts_less_one;
+        logic [TAG_BITS-1:0] tag;
+        {tag, bursts_less_one, address} = request__payload;
+        for (int unsigned i = 0; i < pending; i++)
+            if (tag_of[i] == tag)
+                $fatal(1, "%s: request with tag %0d, which is under way", NAME, tag);
+        if (address % 32 != 0)
+            $fatal(1, "%s: request at unaligned address 0x%0h", NAME, address);
+        if (64'(address) + 32 * (64'(bursts_less_one) + 1) > BYTES)
+            $fatal(1, "%s: request for %0d bursts at 0x%0h ends behind the memory of 0x%0h bytes",
+                   NAME, 32'(bursts_less_one) + 1, address, BYTES);
+        tag_of[pending]   = tag;
+        word_of[pending]  = address / 16;
+        beats_of[pending] = 2 * (32'(bursts_less_one) + 1);
+        due_of[pending]   = now + latency_min - 1 + below(latency_max - latency_min + 1);
+        pending  = pending + 1;
+        requests <= requests + 1;
+    endfunction
+
+    // The place to serve in this cycle; `pending` when none is due.
+    function automatic int unsigned choose();
+        choose = pending;
+        if (!shuffle) begin
+            if (pending != 0 && due_of[0] <= now) choose = 0;
+        end else begin
+            candidates = 0;
+            for (int unsigned i = 0; i < pending; i++)
+                if (due_of[i] <= now) begin
+                    candidates = candidates + 1;
+                    if (below(candidates) == 0) choose = i;
+                end
+        end
+    endfunction
+
+    function automatic logic [127:0] contents(input int unsigned word);
+        contents = word < loaded ? {<<8{words[word]}} : FILLER;
+    endfunction
+
+    function automatic void serve(input int unsigned place);
+        longint unsigned address;
+        bit              refused;
+        address = 64'(word_of[place]) * 16;
+        refused = address + 16 > error_address && address < error_address + error_bytes;
+        response__payload <= {
+            refused, tag_of[place], refused ? 128'd0 : contents(word_of[place])
+        };
+        beats           <= beats + 1;
+        word_of[place]  = word_of[place] + 1;
+        beats_of[place] = beats_of[place] - 1;
+        if (beats_of[place] == 0) begin
+            pending = pending - 1;
+            for (int unsigned i = place; i < pending; i++) begin
+                tag_of[i]   = tag_of[i+1];
+                word_of[i]  = word_of[i+1];
+                beats_of[i] = beats_of[i+1];
+                due_of[i]   = due_of[i+1];
+            end
+        end
+    endfunction
+
+    initial begin
+        latency_min   = 8;
+        shuffle       = 1'b0;
+        request_stall = 0;
+        response_gap  = 0;
+        error_address = 0;
+        error_bytes   = 0;
+        seed          = 1;
+        loaded        = 0;
+        void'($value$plusargs({NAME, "_latency_min=%d"}, latency_min));
+        latency_max = latency_min;
+        void'($value$plusargs({NAME, "_latency_max=%d"}, latency_max));
+        void'($value$plusargs({NAME, "_shuffle=%d"}, shuffle));
+        void'($value$plusargs({NAME, "_request_stall=%d"}, request_stall));
+        void'($value$plusargs({NAME, "_response_gap=%d"}, response_gap));
+        void'($value$plusargs({NAME, "_error_address=%h"}, error_address));
+        void'($value$plusargs({NAME, "_error_bytes=%d"}, error_bytes));
+        void'($value$plusargs("seed=%d", seed));
+        if (latency_min < 1 || latency_max < latency_min)
+            $fatal(1, "%s: latency from %0d to %0d", NAME, latency_min, latency_max);
+        if ($value$plusargs({NAME, "_image=%s"}, path)) begin
+            file = $fopen(path, "rb");
+            if (file == 0) $fatal(1, "%s: cannot read %s", NAME, path);
+            loaded = ($fread(words, file) + 15) / 16;
+            $fclose(file);
+        end
+        random = (seed * 32'h9E3779B9) | 32'h1;
+        for (int i = 0; i < NAME.len(); i++) random = next_random(random ^ 32'(NAME[i])) | 32'h1;
+        request__ready  = 1'b0;
+        response__valid = 1'b0;
+        pending         = 0;
+        now             = '0;
+        requests        = '0;
+        beats           = '0;
+        busy            = '0;
+    end
+
+    always_ff @(posedge clk) begin
+        if (rst) begin
+            pending         = 0;
+            now             = '0;
+            request__ready  <= 1'b0;
+            response__valid <= 1'b0;
+            requests        <= '0;
+            beats           <= '0;
+            busy            <= '0;
+        end else begin
+            if (response__valid && !response__ready)
+                $fatal(1, "%s: response.ready is low", NAME);
+            now = now + 1;
+            if (request__valid && request__ready) accept();
+            if (pending != 0) busy <= busy + 1;
+            chosen = happens(response_gap) ? pending : choose();
+            response__valid <= chosen != pending;
+            if (chosen != pending) serve(chosen);
+            request__ready <= !happens(request_stall);
+        end
+    end
+endmodule

@@ -1,0 +1,213 @@
+"""The configuration: derived sizes, every error message, presets and the hash."""
+
+import re
+from dataclasses import FrozenInstanceError, asdict, fields, replace
+
+import pytest
+
+from hw.config import PRESETS, AttentionConfig, ConfigError, preset
+
+TINY = preset("tiny")
+LM = preset("lm")
+
+
+@pytest.mark.parametrize(
+    ("config", "derived"),
+    [
+        (
+            TINY,
+            {
+                "groups": 2,
+                "top_chunks": 4,
+                "max_chunks": 28,  # 224 of 256 tokens closed
+                "max_attended": 64,  # 32 selected, 32 in the tail
+                "value_step_ratio": 5,
+                "accumulator_bits": 47,  # 1 + 17 + 20 + 9 bits of 5 * 64
+                "sum_bits": 27,  # 20 + 7 bits of 64
+                "selection_bits": 24,
+            },
+        ),
+        (
+            LM,
+            {
+                "groups": 2,
+                "top_chunks": 48,
+                "max_chunks": 240,  # 1920 of 2048 tokens closed
+                "max_attended": 512,  # 384 + 128
+                "accumulator_bits": 50,  # 1 + 17 + 20 + 12 bits of 2560
+                "sum_bits": 30,  # 20 + 10 bits of 512
+                "selection_bits": 24,
+            },
+        ),
+        (replace(LM, budget=24), {"top_chunks": 3}),
+        (replace(LM, head_dim=128, group=16), {"groups": 8}),
+        (replace(LM, group_combine="mean", rows=1), {"selection_bits": 24}),
+        (replace(LM, group_combine="mean", rows=2), {"selection_bits": 25}),
+        (replace(LM, group_combine="mean", rows=3), {"selection_bits": 26}),
+    ],
+)
+def test_derived(config: AttentionConfig, derived: dict[str, int]) -> None:
+    assert {name: getattr(config, name) for name in derived} == derived
+
+
+def test_widths_hold_the_largest_numbers() -> None:
+    for config in (TINY, LM, replace(LM, budget=512, window=128), replace(TINY, budget=24)):
+        tokens = config.max_attended
+        # Every attended token with probability 1 and a value just below 2**17, in steps of 1/5.
+        assert tokens * 5 * 2**17 * 2**20 < 2 ** (config.accumulator_bits - 1)
+        assert tokens * 2**20 < 2**config.sum_bits
+        scores = config.rows if config.group_combine == "mean" else 1
+        assert scores * 2**23 <= 2 ** (config.selection_bits - 1)
+
+
+@pytest.mark.parametrize("config", [TINY, LM], ids=lambda config: config.name)
+def test_closed_tokens_follow_decoding(config: AttentionConfig) -> None:
+    """Token by token: a step sees the whole tail, then at ``2 * window`` the older half closes."""
+    closed = 0
+    for context in range(1, config.max_context + 1):
+        assert config.closed_tokens(context) == closed
+        tail = context - closed
+        assert tail <= 2 * config.window
+        assert closed == 0 or tail > config.window
+        if tail == 2 * config.window:
+            closed += config.window
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("name", "", "name must be letters, digits, - and _, not ''"),
+        ("name", "a b", "name must be letters, digits, - and _, not 'a b'"),
+        ("head_dim", 48, "head_dim must be one of 32, 64, 128, not 48"),
+        ("rows", 0, "rows must be an integer from 1 to 4, not 0"),
+        ("rows", 5, "rows must be an integer from 1 to 4, not 5"),
+        ("rows", True, "rows must be an integer from 1 to 4, not True"),
+        ("rows", 2.0, "rows must be an integer from 1 to 4, not 2.0"),
+        (
+            "window",
+            80,
+            "window must be an integer from 16 to 128 and a multiple of 32, not 80",
+        ),
+        (
+            "window",
+            160,
+            "window must be an integer from 16 to 128 and a multiple of 32, not 160",
+        ),
+        ("chunk", 16, "chunk must be one of 8, not 16"),
+        ("group", 8, "group must be one of 16, 32, not 8"),
+        ("key_keep", 0, "key_keep must be an integer from 1 to 16, not 0"),
+        ("key_keep", 17, "key_keep must be an integer from 1 to 16, not 17"),
+        ("value_group", 64, "value_group must be one of 16, 32, not 64"),
+        ("value_keep", 0, "value_keep must be an integer from 1 to 28, not 0"),
+        ("value_keep", 29, "value_keep must be an integer from 1 to 28, not 29"),
+        ("budget", 16, "budget must be an integer from 24 to 512 and a multiple of 8, not 16"),
+        ("budget", 100, "budget must be an integer from 24 to 512 and a multiple of 8, not 100"),
+        ("budget", 520, "budget must be an integer from 24 to 512 and a multiple of 8, not 520"),
+        ("tail_value_bits", 4, "tail_value_bits must be one of 16, 8, not 4"),
+        ("group_combine", "sum", "group_combine must be one of 'max', 'mean', not 'sum'"),
+        (
+            "max_context",
+            64,
+            "max_context must be an integer from 128 to 32768 and a multiple of 64, not 64",
+        ),
+        (
+            "max_context",
+            1000,
+            "max_context must be an integer from 128 to 32768 and a multiple of 64, not 1000",
+        ),
+        (
+            "max_context",
+            32832,
+            "max_context must be an integer from 128 to 32768 and a multiple of 64, not 32832",
+        ),
+        ("layers", 0, "layers must be an integer from 1 to 256, not 0"),
+        ("layers", 257, "layers must be an integer from 1 to 256, not 257"),
+        ("kv_heads", 0, "kv_heads must be an integer from 1 to 256, not 0"),
+        ("kv_heads", 257, "kv_heads must be an integer from 1 to 256, not 257"),
+        (
+            "memory_bytes",
+            5000,
+            "memory_bytes must be an integer from 4096 to 4294967296 and a multiple of 4096, "
+            "not 5000",
+        ),
+        (
+            "memory_bytes",
+            1 << 33,
+            "memory_bytes must be an integer from 4096 to 4294967296 and a multiple of 4096, "
+            "not 8589934592",
+        ),
+        ("jobs_in_flight", 3, "jobs_in_flight must be one of 2, 4, 8, not 3"),
+        ("memory_tags", 32, "memory_tags must be one of 2, 4, 8, 16, not 32"),
+        ("reorder_beats", 100, "reorder_beats must be one of 64, 128, 256, 512, not 100"),
+    ],
+)
+def test_errors(field: str, value: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        AttentionConfig(**{field: value})  # type: ignore[arg-type]
+
+
+def test_every_field_is_checked() -> None:
+    for field in fields(AttentionConfig):
+        wrong = "a b" if field.name == "name" else None
+        with pytest.raises((ConfigError, TypeError)):
+            AttentionConfig(**{field.name: wrong})  # type: ignore[arg-type]
+
+
+def test_fields_limit_each_other() -> None:
+    # Fewer channels in a group and fewer tokens in a value group leave less to keep.
+    with pytest.raises(ConfigError, match=r"^key_keep must be an integer from 1 to 8, not 9$"):
+        AttentionConfig(group=16, key_keep=9)
+    with pytest.raises(ConfigError, match=r"^value_keep must be an integer from 1 to 14, not 15$"):
+        AttentionConfig(value_group=16, value_keep=15)
+    with pytest.raises(ConfigError, match=r"^max_context must be an integer from 256 to"):
+        AttentionConfig(window=128, max_context=128)
+
+
+def test_presets() -> None:
+    for name, config in PRESETS.items():
+        assert config.name == name
+        assert preset(name) is config
+    with pytest.raises(ConfigError, match=r"^preset must be one of tiny, lm, not 'huge'$"):
+        preset("huge")
+    with pytest.raises(FrozenInstanceError):
+        LM.rows = 1  # type: ignore[misc]
+
+
+def test_hash_covers_everything_but_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert replace(LM, name="other").config_hash == LM.config_hash
+    other: dict[str, object] = {
+        "head_dim": 128,
+        "rows": 1,
+        "window": 32,
+        "group": 16,
+        "key_keep": 7,
+        "value_group": 16,
+        "value_keep": 11,
+        "budget": 256,
+        "tail_value_bits": 8,
+        "group_combine": "mean",
+        "max_context": 4096,
+        "layers": 5,
+        "kv_heads": 3,
+        "memory_bytes": 1 << 25,
+        "jobs_in_flight": 8,
+        "memory_tags": 8,
+        "reorder_beats": 128,
+    }
+    # ``chunk`` has one legal value.
+    assert set(other) == {field.name for field in fields(LM)} - {"name", "chunk"}
+    hashes = {replace(LM, **{k: v}).config_hash for k, v in other.items()}  # type: ignore[arg-type]
+    assert len(hashes | {LM.config_hash, TINY.config_hash}) == len(other) + 2
+    before = LM.config_hash
+    monkeypatch.setattr("hw.config.FORMAT_VERSION", 0)
+    assert LM.config_hash != before
+
+
+def test_hash_never_changes_by_accident() -> None:
+    """A difference here means that golden data and generated Verilog made before are refused."""
+    assert f"{TINY.config_hash:#010x}" == "0x53f8127f"
+    assert f"{LM.config_hash:#010x}" == "0xe40e0ab7"
+
+
+def test_describe() -> None:
+    assert TINY.describe() == asdict(TINY)
