@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 class StreamRegister(wiring.Component):
     """One register in a stream: latency 1 cycle, one item per cycle.
 
-    ``ready`` passes through combinationally from ``output`` to ``input`` while the register is full.
+    While the register is full ``ready`` passes combinationally from ``output`` to ``input``.
 
     Parameters
     ----------
@@ -37,10 +37,10 @@ class StreamRegister(wiring.Component):
 
 
 class StreamFIFO(wiring.Component):
-    """A first-in first-out queue: latency 1 cycle up to 8 items, 2 cycles above; one item per cycle.
+    """A first-in first-out queue: latency 1 cycle, above `REGISTERS` items 2; one item per cycle.
 
     A short queue is read combinationally, so it becomes registers. A longer one has a registered
-    read, so it can become a memory block. ``ready`` and ``valid`` come from registers in both.
+    read, so it can become a memory block. ``ready`` and ``valid`` follow from registers in both.
 
     Parameters
     ----------

@@ -7,15 +7,17 @@ from golden.reference.attend import (
     estimate_chunks,
     select_chunks,
 )
-from golden.reference.compress import (
+from golden.reference.cache import (
     CompressedCache,
-    CompressedWindow,
     Tail,
-    base_keys,
     compress_cache,
     compress_tail,
-    compress_window,
     dequantise_tail,
+)
+from golden.reference.compress import (
+    CompressedWindow,
+    base_keys,
+    compress_window,
     dequantise_window,
     order_window,
     saliency,

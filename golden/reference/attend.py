@@ -6,10 +6,12 @@ from math import log
 import torch
 from torch import Tensor
 
-from golden.reference.compress import (
+from golden.reference.cache import (
     CompressedCache,
-    base_keys,
     dequantise_tail,
+)
+from golden.reference.compress import (
+    base_keys,
     dequantise_window,
 )
 from golden.reference.quantiser import query_fold

@@ -1,6 +1,7 @@
-"""DSQ: differential salient-token-aware quantisation of closed windows, and the tail beside them.
+"""DSQ: differential salient-token-aware quantisation of windows that close.
 
-Every function takes any leading dimensions (sequence, layer, KV head), ``...`` in the shapes. ``C`` is the chunk, ``G`` the key group, ``N`` the value group, ``W`` the window.
+Every function takes any leading dimensions (sequence, layer, KV head, window), written ``...`` in
+the shapes. ``C`` is the chunk, ``G`` the key group, ``N`` the value group, ``W`` the window.
 """
 
 from dataclasses import dataclass
@@ -16,8 +17,6 @@ from golden.reference.quantiser import (
     affine_values,
     dequantise,
     quantise,
-    symmetric_codes,
-    symmetric_values,
 )
 from hw.config import AttentionConfig
 from hw.formats import DELTA_BITS, VALUE_BASE_BITS, VALUE_BITS
@@ -53,29 +52,6 @@ class CompressedWindow:
     #: ``[..., W/N, d]``.
     value_scale: Tensor
     value_minimum: Tensor
-
-
-@dataclass(frozen=True)
-class Tail:
-    """Tokens that no closed window holds, in integers (int64; scales and minima FP16 patterns)."""
-
-    #: 8-bit codes ``[..., t, d]``, scales and minima ``[..., t, d/G]``.
-    keys: Quantised
-    #: Signed codes of ``tail_value_bits`` bits, ``[..., t, d]``.
-    value_codes: Tensor
-    #: ``[..., t]``: a value is ``code * scale / 2**(tail_value_bits - 1)``.
-    value_scale: Tensor
-
-
-@dataclass(frozen=True)
-class CompressedCache:
-    """What the memory holds of one KV head (or of several, as leading dimensions)."""
-
-    #: Tokens, the newest included.
-    context: int
-    #: Closed windows, ``[..., windows]`` leading; ``windows`` may be 0.
-    closed: CompressedWindow
-    tail: Tail
 
 
 def saliency(queries: Tensor, keys: Tensor, config: AttentionConfig) -> Tensor:
@@ -152,8 +128,8 @@ def compress_window(
     delta_size = affine_values(delta_codes, delta_scale, delta_minimum).abs()
     delta_mask = keep_largest(delta_size, config.key_keep)
 
-    # Values: channel by channel over the tokens of a value group, tokens last. The base tokens count
-    # as 0 for the range; their own 4 bits divide the same range into smaller steps.
+    # Values: channel by channel over the tokens of a value group, tokens last. Base tokens count as 0
+    # for the range; their own 4 bits divide the same range into smaller steps.
     by_channel = ordered_values.unflatten(-2, (-1, config.value_group)).transpose(-1, -2)
     is_base = torch.arange(config.value_group) % config.chunk == 0
     others = by_channel.masked_fill(is_base, 0.0)
@@ -205,69 +181,3 @@ def dequantise_window(window: CompressedWindow, config: AttentionConfig) -> tupl
     others = affine_values(window.value_codes.transpose(-1, -2), scale, minimum)
     kept = others.transpose(-1, -2) * window.value_mask
     return keys, torch.cat((value_base.transpose(-1, -2), kept), -2)
-
-
-def compress_tail(keys: Tensor, values: Tensor, config: AttentionConfig) -> Tail:
-    """Step 1 of DSQ, entry: keys ``[..., t, d]`` to 8 bits, values to ``tail_value_bits`` bits."""
-    value_codes, value_scale = symmetric_codes(values, config.tail_value_bits)
-    return Tail(quantise(keys, KEY_BITS, config.group), value_codes, value_scale)
-
-
-def dequantise_tail(tail: Tail, config: AttentionConfig) -> tuple[Tensor, Tensor]:
-    """Keys and values of the tail, two tensors ``[..., t, d]``."""
-    values = symmetric_values(tail.value_codes, tail.value_scale, config.tail_value_bits)
-    return dequantise(tail.keys), values
-
-
-def compress_cache(
-    keys: Tensor, values: Tensor, sums: Tensor, config: AttentionConfig
-) -> CompressedCache:
-    """The cache as the decode step of the newest of T tokens finds it.
-
-    All tokens enter through the tail, so a window closes on what the tail held of it: 8-bit keys
-    and ``tail_value_bits``-bit values, dequantised. There is no second copy.
-
-    Parameters
-    ----------
-    keys, values
-        ``[..., T, d]``; T is the context.
-    sums
-        Saliency, ``[..., T]`` (or fewer: those of the closed tokens are read).
-
-    Raises
-    ------
-    ValueError
-        T or d do not fit ``config``.
-    """
-    context, head_dim = keys.shape[-2:]
-    if head_dim != config.head_dim:
-        raise ValueError(f"head dimension must be {config.head_dim}, not {head_dim}")
-    if not 1 <= context <= config.max_context:
-        raise ValueError(f"context must be from 1 to {config.max_context}, not {context}")
-    closed = config.closed_tokens(context)
-    entry = compress_tail(keys, values, config)
-    entered_keys, entered_values = dequantise_tail(entry, config)
-
-    def windows(x: Tensor) -> Tensor:
-        count = closed // config.window
-        leading, trailing = x.shape[:-2], x.shape[-1]
-        return x[..., :closed, :].reshape(*leading, count, config.window, trailing)
-
-    return CompressedCache(
-        context=context,
-        closed=compress_window(
-            windows(entered_keys),
-            windows(entered_values),
-            windows(sums.unsqueeze(-1)).squeeze(-1),
-            config,
-        ),
-        tail=Tail(
-            keys=Quantised(
-                entry.keys.codes[..., closed:, :],
-                entry.keys.scale[..., closed:, :],
-                entry.keys.minimum[..., closed:, :],
-            ),
-            value_codes=entry.value_codes[..., closed:, :],
-            value_scale=entry.value_scale[..., closed:],
-        ),
-    )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from golden.reference.compress import CompressedCache, CompressedWindow
+from golden.reference import CompressedCache, CompressedWindow
 from golden.twin.keys import (
     base_key_sums,
     delta_key_sums,
@@ -34,7 +34,11 @@ class JobResult:
 
 
 def attention(
-    query: Tensor, query_scale: Tensor, cache: CompressedCache, config: AttentionConfig
+    query: Tensor,
+    query_scale: Tensor,
+    cache: CompressedCache,
+    config: AttentionConfig,
+    selection: Tensor | None = None,
 ) -> JobResult:
     """One job of the core: estimate, select, formal pass over tail and selected chunks, output.
 
@@ -46,14 +50,13 @@ def attention(
         FP16 patterns ``[rows]``.
     cache
         The compressed cache of one KV head, without leading dimensions but the windows.
+    selection
+        Chunks to attend to instead of those that the selector finds, int64 ``[k]``.
     """
     closed = _chunks(cache.closed)
-    chunks = closed.base_codes.shape[0]
     estimates = base_key_sums(query, closed, config)
-    if chunks:
+    if selection is None:
         selection = select(config, selection_score(score(estimates, query_scale), config))
-    else:
-        selection = torch.zeros(0, dtype=torch.int64)
 
     tail_sums, present, value_scale = tail_key_sums(query, cache.tail, config)
     chunk_sums = delta_key_sums(query, closed, estimates, selection, config)

@@ -1,9 +1,9 @@
-"""Integer twin of the key passes: from codes to key sums and scores (docs/contracts.md, section 4)."""
+"""Integer twin of the key passes: codes to key sums and scores (docs/contracts.md, section 4)."""
 
 import torch
 from torch import Tensor
 
-from golden.reference.compress import CompressedWindow, Tail
+from golden.reference import CompressedWindow, Tail
 from golden.twin.numbers import fp16_fields, round_half_up, saturate
 from golden.twin.scale_bank import scale_bank
 from hw.config import AttentionConfig
@@ -18,7 +18,11 @@ def _scaled(a: Tensor, b: Tensor, scale: Tensor, minimum: Tensor) -> Tensor:
 def whole_key_sums(
     query: Tensor, codes: Tensor, scale: Tensor, minimum: Tensor, config: AttentionConfig
 ) -> Tensor:
-    """Key sums of 8-bit keys: ``query [rows, d]``, ``codes [n, d]``, scales ``[n, d/G]`` -> ``[n, rows]``."""
+    """Key sums ``[n, rows]`` of 8-bit keys, before any delta.
+
+    ``query`` is ``[rows, d]``, -2047 to 2047; ``codes`` ``[n, d]``, 0 to 255; the FP16 ``scale``
+    and ``minimum`` ``[n, d/G]``.
+    """
     n = codes.shape[0]
     grouped_codes = codes.reshape(n, config.groups, 1, config.group)
     grouped_query = query.reshape(-1, config.groups, config.group).transpose(0, 1)
@@ -28,7 +32,7 @@ def whole_key_sums(
 
 
 def base_key_sums(query: Tensor, closed: CompressedWindow, config: AttentionConfig) -> Tensor:
-    """The estimates of all chunks, ``[chunks, rows]``; ``closed`` has chunks as leading dimension."""
+    """The estimates of all chunks, ``[chunks, rows]``; ``closed`` leads with the chunks."""
     return whole_key_sums(query, closed.base_codes, closed.base_scale, closed.base_minimum, config)
 
 
@@ -65,7 +69,7 @@ def delta_key_sums(
     selection: Tensor,
     config: AttentionConfig,
 ) -> Tensor:
-    """Key sums ``[k, C, rows]`` of the selected chunks: the base's, then each base plus its delta."""
+    """Key sums ``[k, C, rows]`` of the selected chunks: the base's, then base plus each delta."""
     base = estimates[selection]
     grouped_query = query.reshape(-1, config.groups, config.group).transpose(0, 1)
     codes = closed.delta_codes[selection].unsqueeze(-2)
@@ -87,5 +91,5 @@ def score(key_sum: Tensor, query_scale: Tensor) -> Tensor:
 
 
 def selection_score(scores: Tensor, config: AttentionConfig) -> Tensor:
-    """One score per chunk from the scores ``[chunks, rows]`` of the query heads of the group."""
+    """Row "selection score": ``[..., rows]`` -> ``[...]``, the largest or the sum of the rows."""
     return scores.amax(-1) if config.group_combine == "max" else scores.sum(-1)

@@ -1,4 +1,4 @@
-"""Integer twin of the normaliser (docs/contracts.md, section 4, rows "sum mantissa" to "output")."""
+"""Integer twin of the normaliser (docs/contracts.md, section 4, "sum mantissa" to "output")."""
 
 import torch
 from torch import Tensor

@@ -19,7 +19,7 @@ class Softmax:
     weight
         ``[..., units, rows, chunk]``, 0 to 4095: the operands of the value pass.
     maximum_shift, unit_shift
-        ``[..., units, rows]``, 0 to 63: alignment of the accumulator and of the unit's contribution.
+        ``[..., units, rows]``, 0 to 63: alignment of the accumulator, of the unit's contribution.
     tail_exponent
         ``[..., units]``: the largest exponent of the unit's value scales, 0 outside the tail.
     maximum
@@ -37,9 +37,10 @@ class Softmax:
 
 
 def unit_exponent(scores: Tensor, present: Tensor) -> Tensor:
-    """Row "unit exponent": ``scores [..., rows, chunk]``, ``present [..., 1, chunk]`` -> ``[..., rows]``.
+    """Row "unit exponent": signed 13 bits, ``[..., rows]``.
 
-    Every unit has at least one present token.
+    ``scores`` is ``[..., rows, chunk]``, ``present`` ``[..., 1, chunk]``; every unit has at least
+    one present token.
     """
     lowest = torch.iinfo(torch.int64).min
     return (torch.where(present, scores, lowest).amax(-1) >> 12) + 1

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from golden.reference.compress import CompressedWindow, Tail
+from golden.reference import CompressedWindow, Tail
 from golden.twin.numbers import round_half_up, saturate
 from golden.twin.scale_bank import scale_bank
 from hw.config import AttentionConfig
@@ -33,13 +33,24 @@ def tail_contributions(
     missing = units * config.chunk - tokens
     codes = torch.cat((tail.value_codes, tail.value_codes.new_zeros(missing, config.head_dim)))
     v = weight @ codes.reshape(units, config.chunk, config.head_dim)
+    return align_tail(v, exponent[:, None, None], config)
+
+
+def align_tail(v: Tensor, exponent: Tensor, config: AttentionConfig) -> Tensor:
+    """Row "contribution" of the tail: value sums ``v`` with the exponent that their weights share.
+
+    ``v`` is signed 31 bits of any shape, ``exponent`` (1 to 31) broadcasts against it.
+    """
     alignment = {16: 21, 8: 13}[config.tail_value_bits]
-    shift = (alignment - exponent)[:, None, None]
-    return saturate(round_half_up(config.value_step_ratio * v, shift), SCALED_BITS)
+    return saturate(round_half_up(config.value_step_ratio * v, alignment - exponent), SCALED_BITS)
 
 
 def accumulate(contributions: Tensor, maximum_shift: Tensor, unit_shift: Tensor) -> Tensor:
-    """Accumulators ``[rows, d]`` after all units: ``contributions [units, rows, d]``, shifts ``[units, rows]``."""
+    """Accumulators ``[rows, d]`` after all units.
+
+    ``contributions`` is ``[units, rows, d]``, signed 46 bits; the shifts are ``[units, rows]``,
+    0 to 63, both 0 for the first unit.
+    """
     total = torch.zeros_like(contributions[0])
     for unit, y in enumerate(contributions):
         total = round_half_up(total, maximum_shift[unit][:, None])

@@ -1,4 +1,4 @@
-"""What each unit adds to the output, from the scale bank or from the tail, in the order of the units."""
+"""What each unit adds to the output, from the scale bank or the tail, in the order of the units."""
 
 from amaranth.hdl import Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
@@ -16,7 +16,7 @@ FP16_EXPONENT_MAX = 31
 class ContributionMerge(wiring.Component):
     """Latency 1 cycle, four channels a cycle.
 
-    The unit's header says where its contributions come from; a unit brings ``head_dim / 4`` of them.
+    The unit's header says where its ``head_dim / 4`` contributions come from.
     Tail sums are aligned here by the exponent that their weights share.
 
     Parameters

@@ -46,8 +46,8 @@ class DeltaUnpacker(wiring.Component):
         m.submodules.gearbox = gearbox = Gearbox(
             element_bits=layout.delta_element_bits, elements=layout.delta_elements
         )
-        # Steps come slower than beats. What is left when the record has come waits here, so that the
-        # beats of the next segment need not.
+        # Steps come slower than beats. What is left when the record has come waits here, so that
+        # the beats of the next segment need not.
         beats = layout.delta_bytes // BEAT_BYTES
         behind = beats - beats * layout.delta_element_bits // BEAT_BITS
         m.submodules.queue = queue = StreamFIFO(BEAT, depth=behind + 2)

@@ -14,9 +14,9 @@ from hw.formats import StepKind
 class DotCollector(wiring.Component):
     """Latency 0; one step a cycle.
 
-    Byte codes of a key group come in beats of 16: their dot products are added up until the group is
-    complete and then meet the sum of the queries. Tail values come as byte planes of two channels
-    at a time: they are joined to whole codes of four channels. Everything else passes.
+    Byte codes of a key group come in beats of 16: their dot products are added up until the group
+    is complete and then meet the sum of the queries. Tail values come as byte planes of two
+    channels at a time: they are joined to whole codes of four channels. Everything else passes.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ from hw.cores.payloads import BEAT
 
 
 class Gearbox(wiring.Component):
-    """Cuts a record of packed elements out of its beats: latency 1 cycle, one element or beat a cycle.
+    """Cuts a record of packed elements out of its beats: latency 1 cycle, one element a cycle.
 
     A record is ``elements`` elements of ``element_bits`` bits without gaps, then padding up to the
     beat marked ``last``. The padding is dropped. The next record's first beat may come with this

@@ -1,4 +1,4 @@
-"""Jobs end: outputs are counted, faults collected, completions sent in the order of the descriptors."""
+"""Jobs end: outputs are counted, faults collected, completions sent in descriptor order."""
 
 from amaranth.hdl import Array, Module, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
@@ -11,6 +11,7 @@ from hw.cores.payloads import LANES, slot_bits
 from hw.cores.softmax import statistics_layout
 from hw.counters import Counter
 from hw.formats import Status
+from hw.streams import StreamRegister
 
 
 def completion_layout(config: AttentionConfig) -> data.StructLayout:
@@ -26,7 +27,10 @@ def completion_layout(config: AttentionConfig) -> data.StructLayout:
 
 
 class JobRetire(wiring.Component):
-    """One completion per job, 1 cycle after its last output beat.
+    """One completion per job, 2 cycles after its last output beat; at most one a cycle.
+
+    A refused job's completion comes 1 cycle after its ticket, and so does that of a job whose
+    ticket or statistics come last. Outputs of later jobs are counted while a completion waits.
 
     Parameters
     ----------
@@ -68,10 +72,14 @@ class JobRetire(wiring.Component):
         m = Module()
         config = self._config
         beats = config.rows * config.head_dim // LANES
-        ticket, completion = self.ticket.payload, self.completion.payload
+        ticket = self.ticket.payload
+        # The register keeps a completion as it is while it waits, whatever faults come meanwhile.
+        m.submodules.register = register = StreamRegister(completion_layout(config))
+        wiring.connect(m, register.output, wiring.flipped(self.completion))
+        completion = register.input.payload
 
-        # The next job's outputs may only start after this one's last beat, so one count serves all.
-        sent = Signal(range(2 * beats + 1))
+        # Outputs come job after job, so one count serves all that wait for their completion.
+        sent = Signal(range(config.jobs_in_flight * beats + 1))
         finish = Signal()
         with m.If(finish):
             m.d.sync += sent.eq(sent - beats + self.output_sent)
@@ -91,10 +99,10 @@ class JobRetire(wiring.Component):
         refused = (ticket.status != Status.OK) & (ticket.status != Status.SCALE_NOT_FINITE)
         done = (sent >= beats) & self.statistics.valid
         m.d.comb += [
-            self.completion.valid.eq(self.ticket.valid & (refused | done)),
+            register.input.valid.eq(self.ticket.valid & (refused | done)),
             completion.job_id.eq(ticket.job_id),
             completion.status.eq(ticket.status),
-            self.retired.eq(self.completion.valid & self.completion.ready),
+            self.retired.eq(register.input.valid & register.input.ready),
             self.ticket.ready.eq(self.retired),
             finish.eq(self.retired & ~refused),
             self.statistics.ready.eq(finish),

@@ -17,8 +17,8 @@ WIDE_BITS = SCALED_BITS + 4
 class KeyAccumulator(wiring.Component):
     """Latency 1 cycle from a token's last group; one group a cycle, one more for a chunk's base.
 
-    The first delta of a chunk takes the base's key sums from ``base``, sends them on as token 0, and
-    every token of the chunk starts from them.
+    The first delta of a chunk takes the base's key sums from ``base``, sends them on as token 0,
+    and every token of the chunk starts from them.
 
     Parameters
     ----------

@@ -10,10 +10,11 @@ from hw.formats import FP16_BITS, KVFormat, StepKind
 
 
 class KeyUnpacker(wiring.Component):
-    """Latency 0: a code beat becomes a step in the same cycle; scale beats make none. One beat a cycle.
+    """Latency 0: a code beat becomes a step in the same cycle; one beat a cycle.
 
-    The scales of a block come first and are held until its last code beat has gone. Base keys that
-    the block has not yet are dropped; absent tokens of a tail block pass, marked not present.
+    The scales of a block come first, make no steps, and are held until its last code beat has gone.
+    Base keys that the block has not yet are dropped; absent tokens of a tail block pass, marked not
+    present.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Division of the accumulators by the softmax sum (docs/contracts.md, section 4, last rows)."""
 
-from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -38,14 +38,13 @@ OUTPUT_LAYOUT = data.StructLayout({"data": data.ArrayLayout(signed(OUTPUT_BITS),
 class Normaliser(wiring.Component):
     """Attention outputs: accumulators times the reciprocal of ``R`` times the softmax sum.
 
-    Latency: a row's reciprocal is ready 19 cycles after the transfer of its job's sums, later rows'
-    19 cycles after the previous one has been taken up; an output item is valid 6 cycles after the
-    first cycle in which its accumulator item and the reciprocal are there. Throughput: one channel
-    per cycle, through one multiplier: 4 cycles per item, ``rows * head_dim`` cycles per job, for the
-    divider works on the next row meanwhile.
+    Latency: the first channel of a job enters the multiplier 20 cycles after the transfer of the
+    sums (17 of them divide), and an item is valid 6 cycles after its first channel has entered.
+    Throughput: one channel per cycle, so 4 cycles per item and ``rows * head_dim`` cycles per job:
+    the next row, or the next job's first one, is divided meanwhile. One divider, one multiplier.
 
-    No overflow: the accumulator holds a mean of values below 2**18 in size, times ``R`` and the sum,
-    so shifted with it to 19 bits it stays below ``5 * 2**18 * 2**19 < 2**40``.
+    No overflow: the accumulator is a mean of values below 2**18 in size, times ``R`` and the sum;
+    shifted along with the sum to 19 bits it stays below ``5 * 2**18 * 2**19 < 2**40``.
 
     Parameters
     ----------
@@ -72,7 +71,7 @@ class Normaliser(wiring.Component):
             }
         )
 
-    def elaborate(self, platform: object) -> Elaboratable:
+    def elaborate(self, _platform: object) -> Module:
         config = self._config
         m = Module()
 

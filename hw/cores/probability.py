@@ -1,6 +1,6 @@
 """Probability and value weight of one score: the arithmetic pipeline of the softmax."""
 
-from amaranth.hdl import Elaboratable, Module, Mux, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -25,9 +25,9 @@ _FAR = 15
 class Probability(wiring.Component):
     """``p = 2**(score - exponent)`` of a token and its weight ``w = p * value scale``.
 
-    Latency: 3 cycles to ``probability``, 5 to ``weight``, counting cycles with ``advance`` high; one
-    token per such cycle. The weight needs no clamp: a mantissa is at most the one that leaves ``p``
-    as it is.
+    Latency: 3 cycles to ``probability``, 5 to ``weight``, counting only cycles with ``advance``
+    high; one token per such cycle. The weight needs no clamp: the largest mantissa is the one that
+    leaves ``p`` as it is.
 
     Members
     -------
@@ -61,7 +61,7 @@ class Probability(wiring.Component):
             }
         )
 
-    def elaborate(self, platform: object) -> Elaboratable:
+    def elaborate(self, _platform: object) -> Module:
         m = Module()
         m.submodules.exp2 = exp2 = Exp2()
 
@@ -73,7 +73,7 @@ class Probability(wiring.Component):
                 value = later
             return value
 
-        # A present token lies at least 1 below the unit exponent, so the difference is not negative.
+        # A present token lies at least 1 below the unit exponent: the difference is not negative.
         distance = (self.exponent - self.score[SCORE_FRACTION:].as_signed()).as_unsigned()
         fraction = Signal(SCORE_FRACTION)
         halvings = Signal(range(_FAR + 1))

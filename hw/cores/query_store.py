@@ -25,7 +25,7 @@ def query_sum_layout(config: AttentionConfig) -> data.ArrayLayout:
 
 
 class QueryStore(wiring.Component):
-    """Loads one beat a cycle, ``rows * head_dim / 8`` beats per job; reads with a latency of 1 cycle.
+    """Reads with a latency of 1 cycle; loads a beat a cycle, ``rows * head_dim / 8`` per job.
 
     Beside the 12-bit codes it keeps their sum over each key group, which multiplies the group's
     minimum. A load of a slot may overlap with reads of other slots.

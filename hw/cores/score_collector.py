@@ -1,6 +1,6 @@
-"""Front of the softmax: gathers the scores of a unit and what must be known before the first power."""
+"""Front of the softmax: gathers the scores of a unit, finds what must be known beforehand."""
 
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -11,8 +11,7 @@ from hw.constants import MAXIMUM_BITS, SCORE_BITS, SCORE_FRACTION
 from hw.cores.payloads import score_item, slot_bits
 
 EXPONENT_BITS = 5
-#: Fraction bits of a stored value scale: those of an FP16 significand seen as 0.xx, so that the scale
-#: of a closed token is exactly 1.
+#: Fraction bits of a stored value scale: an FP16 significand stays below 1, a closed token has 1.
 MANTISSA_FRACTION = 11
 
 
@@ -43,11 +42,11 @@ def entry_layout(config: AttentionConfig) -> data.StructLayout:
 
 
 class ScoreCollector(wiring.Component):
-    """Double buffer for units of scores, with the unit exponent per row and the largest value scale.
+    """Double buffer for units of scores, with each row's unit exponent and the tail exponent.
 
     Latency: ``units`` is valid one cycle after the transfer of the unit's last score; ``entry``
-    follows ``token`` by one cycle. Throughput: one score per cycle as long as a bank is free; a unit
-    is held until its transfer at ``units``, the next one is gathered meanwhile.
+    follows ``token`` by one cycle. Throughput: one score per cycle as long as a bank is free. A
+    unit is held until its transfer at ``units``; the next one is gathered meanwhile.
 
     Parameters
     ----------
@@ -80,7 +79,7 @@ class ScoreCollector(wiring.Component):
             }
         )
 
-    def elaborate(self, platform: object) -> Elaboratable:
+    def elaborate(self, _platform: object) -> Module:
         config = self._config
         m = Module()
         m.submodules.store = store = Memory(

@@ -1,6 +1,8 @@
 """Top-k selection of chunks by their estimate (docs/contracts.md, section 4, "Selection")."""
 
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, signed
+from itertools import pairwise
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -56,7 +58,7 @@ class Selector(wiring.Component):
             }
         )
 
-    def elaborate(self, platform: object) -> Elaboratable:
+    def elaborate(self, _platform: object) -> Module:
         config = self._config
         length = config.top_chunks
         m = Module()
@@ -120,7 +122,7 @@ class Selector(wiring.Component):
                 selected.valid.eq(1),
                 selected.payload.chunk.eq(entries[0].chunk),
                 selected.payload.last.eq(~entries[1].valid),
-                *(entry.eq(behind) for entry, behind in zip(entries, entries[1:], strict=False)),
+                *(entry.eq(behind) for entry, behind in pairwise(entries)),
                 entries[-1].valid.eq(0),
             ]
             with m.If(~entries[1].valid):

@@ -78,15 +78,15 @@ class Sequencer(wiring.Component):
             m.d.sync += header_due.eq(0)
         free = ~segment_due & ~header_due
 
-        def emit(kind: ValueLike, where: ValueLike, size: int, **fields: ValueLike) -> None:
-            """Send a segment; without ``fields`` its header says a whole block in mid-pass."""
-            values = {"slot": formal.slot, "present_less_one": config.chunk - 1}
-            values |= {"first": 0, "last": 0, **fields}
+        def emit(
+            kind: ValueLike, where: ValueLike, size: int, present: ValueLike, **others: ValueLike
+        ) -> None:
+            fields = {"kind": kind, "present_less_one": present, "slot": formal.slot}
+            fields |= {"first": 0, "last": 0, **others}
             m.d.sync += [
                 address.eq(where),
                 bursts.eq(size // BURST_BYTES),
-                header.kind.eq(kind),
-                *(header[name].eq(value) for name, value in values.items()),
+                *(header[name].eq(field) for name, field in fields.items()),
                 segment_due.eq(1),
                 header_due.eq(1),
             ]
@@ -96,13 +96,20 @@ class Sequencer(wiring.Component):
         where = Signal(32)
         first = Signal()
         last_block = left <= config.chunk
-        present = Mux(last_block, left - 1, config.chunk - 1)
+        whole = config.chunk - 1
+        present = Mux(last_block, left - 1, whole)
 
         #: The unit whose values are to be read after the next unit's keys.
         value_due = Signal()
         value_tail = Signal()
         value_address = Signal(32)
         keys_done = Signal()
+
+        def emit_values() -> None:
+            with m.If(value_tail):
+                emit(SegmentKind.TAIL_VALUES, value_address, layout.tail_value_bytes, whole)
+            with m.Else():
+                emit(SegmentKind.VALUES, value_address, layout.value_bytes, whole)
 
         with m.FSM():
             with m.State("CHOOSE"):
@@ -133,15 +140,9 @@ class Sequencer(wiring.Component):
                 with m.If(left == 0):
                     m.next = "CHOOSE"
                 with m.Elif(free):
-                    emit(
-                        SegmentKind.BASE_KEYS,
-                        where,
-                        layout.base_block_bytes,
-                        slot=estimated.slot,
-                        present_less_one=present,
-                        first=first,
-                        last=last_block,
-                    )
+                    size = layout.base_block_bytes
+                    flags = {"first": first, "last": last_block}
+                    emit(SegmentKind.BASE_KEYS, where, size, present, slot=estimated.slot, **flags)
                     m.d.sync += [
                         left.eq(Mux(last_block, 0, left - config.chunk)),
                         where.eq(where + layout.base_block_bytes),
@@ -149,26 +150,20 @@ class Sequencer(wiring.Component):
                     ]
             with m.State("TAIL"):
                 with m.If(free):
-                    emit(
-                        SegmentKind.TAIL_KEYS,
-                        where,
-                        layout.tail_key_bytes,
-                        present_less_one=present,
-                        first=first,
-                        last=last_block & (formal.chunks == 0),
-                    )
+                    flags = {"first": first, "last": last_block & (formal.chunks == 0)}
+                    emit(SegmentKind.TAIL_KEYS, where, layout.tail_key_bytes, present, **flags)
                     m.d.sync += [
                         left.eq(Mux(last_block, 0, left - config.chunk)),
                         where.eq(where + layout.tail_block_bytes),
                         first.eq(0),
-                        keys_done.eq(last_block & (formal.chunks == 0)),
+                        keys_done.eq(flags["last"]),
                     ]
                     m.next = "TAIL_VALUES"
             with m.State("TAIL_VALUES"):
                 # The values of the unit before; then note this one's.
                 with m.If(free):
                     with m.If(value_due):
-                        emit(SegmentKind.TAIL_VALUES, value_address, layout.tail_value_bytes)
+                        emit_values()
                     m.d.sync += [
                         value_due.eq(1),
                         value_tail.eq(1),
@@ -186,18 +181,12 @@ class Sequencer(wiring.Component):
                     m.d.comb += self.selected.ready.eq(1)
                     record = formal.chunk_address + self.selected.payload.chunk * layout.chunk_bytes
                     last_chunk = self.selected.payload.last
-                    emit(SegmentKind.DELTAS, record, layout.delta_bytes, last=last_chunk)
-                    m.d.sync += [
-                        keys_done.eq(last_chunk),
-                        where.eq(record + layout.delta_bytes),
-                    ]
+                    emit(SegmentKind.DELTAS, record, layout.delta_bytes, whole, last=last_chunk)
+                    m.d.sync += [keys_done.eq(last_chunk), where.eq(record + layout.delta_bytes)]
                     m.next = "CHUNK_VALUES"
             with m.State("CHUNK_VALUES"):
                 with m.If(free):
-                    with m.If(value_tail):
-                        emit(SegmentKind.TAIL_VALUES, value_address, layout.tail_value_bytes)
-                    with m.Else():
-                        emit(SegmentKind.VALUES, value_address, layout.value_bytes)
+                    emit_values()
                     m.d.sync += [value_tail.eq(0), value_address.eq(where)]
                     with m.If(keys_done):
                         m.next = "LAST_VALUES"
@@ -205,12 +194,7 @@ class Sequencer(wiring.Component):
                         m.next = "CHUNK"
             with m.State("LAST_VALUES"):
                 with m.If(free):
-                    with m.If(value_tail):
-                        emit(SegmentKind.TAIL_VALUES, value_address, layout.tail_value_bytes)
-                    with m.Else():
-                        emit(SegmentKind.VALUES, value_address, layout.value_bytes)
+                    emit_values()
                     m.d.sync += has_formal.eq(0)
-                    with m.If(has_estimated):
-                        m.d.sync += [formal.eq(estimated), has_formal.eq(1), has_estimated.eq(0)]
                     m.next = "CHOOSE"
         return m

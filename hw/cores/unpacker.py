@@ -38,7 +38,8 @@ class Unpacker(wiring.Component):
     beats : stream of ``BEAT``; ``last`` ends a segment
     work : stream of ``work_layout``
     memory_error, scale_error : out
-        For one cycle: the job in ``*_slot`` got a beat with ``error``, or a number that is not finite.
+        For one cycle: the job in ``*_slot`` got a beat with ``error``, or a number that is not
+        finite.
     """
 
     def __init__(self, config: AttentionConfig) -> None:
@@ -68,7 +69,11 @@ class Unpacker(wiring.Component):
         m.submodules.keys = keys = KeyUnpacker(config)
         m.submodules.deltas = deltas = DeltaUnpacker(config)
         m.submodules.values = values = ValueUnpacker(config)
-        units = {0: keys, 1: deltas, 2: values}
+        units: dict[int, KeyUnpacker | DeltaUnpacker | ValueUnpacker] = {
+            0: keys,
+            1: deltas,
+            2: values,
+        }
         tail_values = 3
         lane_of = {
             SegmentKind.BASE_KEYS: 0,
@@ -77,7 +82,7 @@ class Unpacker(wiring.Component):
             SegmentKind.VALUES: 2,
             SegmentKind.TAIL_VALUES: tail_values,
         }
-        # Where the beats go, and the order in which steps leave (tail values need their slot there).
+        # Where the beats go, and the order in which steps leave; tail values find their slot there.
         route_layout = data.StructLayout({"lane": 2, "slot": slot_bits(config)})
         m.submodules.route = route = StreamFIFO(route_layout, depth=4)
         m.submodules.order = order = StreamFIFO(route_layout, depth=4)

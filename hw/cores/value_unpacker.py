@@ -12,11 +12,11 @@ from hw.streams import StreamFIFO
 
 
 class ValueUnpacker(wiring.Component):
-    """Latency 3 cycles from a scale beat; one step of four channels per scale beat.
+    """Latency 1 cycle from a scale beat; one beat a cycle, a step of four channels per scale beat.
 
-    The code section of a record comes first and is held in a queue. Each beat of scales that follows
-    then meets the codes of its four channels, so that products and scales never wait for each other
-    behind the PE array.
+    The code section of a record comes first and is held in a queue. Each beat of scales that
+    follows then meets the codes of its four channels, so that products and scales never wait for
+    each other behind the PE array.
 
     Parameters
     ----------

@@ -1,1 +1,5 @@
-"""Command-line tools, and what they share: the check of system packages and progress lines."""
+"""Command line of the generator: Verilog emission and the area flow."""
+
+#: The generator, as headers and sidecars name it.
+GENERATOR = "kvforge"
+VERSION = "0.1.0"

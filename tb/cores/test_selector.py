@@ -124,9 +124,8 @@ def test_derived_widths(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("variant", [0, 1])
-def test_random_jobs_without_stalls(name: str, variant: int, seed: int) -> None:
-    jobs = make_jobs(CONFIGS[name], 2 * seed + variant, 30)
+def test_random_jobs_without_stalls(name: str, seed: int) -> None:
+    jobs = make_jobs(CONFIGS[name], seed, 40)
     run = check(name, jobs)
     # Every candidate and every selected item takes a cycle; the first transfer is in cycle 1.
     chosen = sum(min(len(job.scores), CONFIGS[name].top_chunks) for job in jobs)
@@ -135,12 +134,11 @@ def test_random_jobs_without_stalls(name: str, variant: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize("stall", [0.5, 0.9, {"candidates": 0.9}, {"selected": 0.9}], ids=str)
-@pytest.mark.parametrize("name", ["tiny", "lm"])
-def test_stalls(name: str, stall: Any, seed: int) -> None:
-    check(name, make_jobs(CONFIGS[name], seed, 12), stall=stall, seed=seed)
+def test_stalls(stall: Any, seed: int) -> None:
+    check("tiny", make_jobs(CONFIGS["tiny"], seed, 20), stall=stall, seed=seed)
 
 
-@pytest.mark.parametrize("cycle", [2, 5, 8, 60])
+@pytest.mark.parametrize("cycle", [2, 5, 60])
 def test_reset_in_flight(cycle: int, seed: int) -> None:
     check("tiny", make_jobs(CONFIGS["tiny"], seed, 12), stall=0.3, seed=seed, reset_at=cycle)
 

@@ -172,12 +172,10 @@ def test_derived_widths(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("seed", [1, 2])
 def test_without_stalls(name: str, seed: int) -> None:
-    check(name, make_jobs(CONFIGS[name], seed))
+    check(name, make_jobs(CONFIGS[name], seed, rounds=2))
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny_rows1", "tiny_rows4"])
 @pytest.mark.parametrize(
     "stall",
     [
@@ -186,17 +184,21 @@ def test_without_stalls(name: str, seed: int) -> None:
         {"scores": 0.9},
         {"weights": 0.99},
         {"statistics": 0.99},
-        {"weights": 0.9, "statistics": 0.5},
     ],
     ids=str,
 )
-def test_stalls(name: str, stall: Any) -> None:
-    check(name, make_jobs(CONFIGS[name], 3, rounds=0), stall=stall, seed=11)
+def test_stalls(stall: Any, seed: int) -> None:
+    check("tiny", make_jobs(CONFIGS["tiny"], seed, rounds=0), stall=stall, seed=seed)
 
 
-@pytest.mark.parametrize("cycle", [1, 9, 17, 30, 41, 100, 333])
-def test_reset_in_flight(cycle: int) -> None:
-    check("tiny", make_jobs(CONFIGS["tiny"], 4, rounds=0), stall=0.3, seed=cycle, reset_at=cycle)
+def test_stalls_where_units_follow_closest(seed: int) -> None:
+    check("tiny_rows1", make_jobs(CONFIGS["tiny_rows1"], seed, rounds=0), stall=0.5, seed=seed)
+
+
+@pytest.mark.parametrize("cycle", [4, 17, 30, 41, 333])
+def test_reset_in_flight(cycle: int, seed: int) -> None:
+    jobs = make_jobs(CONFIGS["tiny"], seed, rounds=0)
+    check("tiny", jobs, stall=0.3, seed=seed, reset_at=cycle)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -213,7 +215,7 @@ def test_latency_and_pace(name: str) -> None:
 
 
 def test_two_units_wait_at_a_blocked_output() -> None:
-    """The softmax takes four units while its consumer takes none: two done, two gathered."""
+    """With an output that is hardly ever ready, four units are taken at full pace."""
     config = CONFIGS["tiny"]
     jobs = [make_job(config, "near", 4, random.Random(6))]
     run = simulate(
@@ -221,26 +223,28 @@ def test_two_units_wait_at_a_blocked_output() -> None:
         name="softmax_tiny",
         inputs={"scores": items(config, jobs)},
         outputs={"weights": 0, "statistics": 0},
-        stall={"weights": 0.99},
-        seed=1,
+        stall={"weights": 0.99, "statistics": 0.99},
         allow_extra=True,
     )
-    # All 32 scores in the time of the first two units: gathering never waits for the consumer.
-    assert run.cycles <= config.chunk * (1 + config.rows * 3) + LATENCY
+    # Two units are gathered at once, then each time that one has been read: two are complete, two
+    # wait. The first transfer is in cycle 1, the first read in the cycle after the eighth score.
+    second_read = 1 + config.chunk + 2 * config.chunk * config.rows
+    assert run.cycles == second_read + config.chunk
 
 
-def test_weights_against_real_arithmetic() -> None:
+def test_weights_against_real_arithmetic(seed: int) -> None:
     """Weights and sum within their rounding of the float softmax of the same scores."""
     config = CONFIGS["lm"]
-    job = make_job(config, "near", 20, random.Random(7))
-    closed = torch.zeros_like(job.tail)
-    found = softmax(job.scores, torch.ones_like(job.present), job.value_scale, closed)
-    real = torch.exp2(job.scores.double() / 4096)
-    exponent = unit_exponent(job.scores, torch.tensor(True))
-    scaled = found.weight.double() * torch.exp2(exponent.double() - 12).unsqueeze(-1)
-    # Half a step of the weight, the 6e-4 of the power, and one step where 4096 is clamped to 4095.
-    step = torch.exp2(exponent.double() - 12).unsqueeze(-1)
-    assert ((scaled - real).abs() <= 1.5 * step + 6e-4 * real).all()
+    torch.manual_seed(seed)
+    units = config.max_attended // config.chunk
+    scores = torch.randint(-(12 << 12), 12 << 12, (units, config.rows, config.chunk))
+    present = torch.ones(units, config.chunk, dtype=torch.bool)
+    closed = torch.zeros(units, dtype=torch.bool)
+    found = softmax(scores, present, present.long(), closed)
+    real = torch.exp2(scores.double() / 4096)
+    step = torch.exp2(unit_exponent(scores, present.unsqueeze(1)).double() - 12).unsqueeze(-1)
+    # Half a step of rounding, one where 4096 is clamped to 4095, and the error of the power.
+    assert ((found.weight * step - real).abs() <= 1.5 * step + 6e-4 * real).all()
     total = found.sum.double() * torch.exp2(found.maximum.double() - 20)
     assert torch.allclose(total, real.sum((0, 2)), rtol=1e-3)
 
@@ -256,7 +260,7 @@ def test_twin_of_a_hand_worked_unit() -> None:
     assert closed.maximum.tolist() == [1]
     assert closed.sum.tolist() == [256 * 5120]
     tail = softmax(scores, present, value_scale, torch.tensor([True]))
-    # Emax is 16 (the scale 2); p * 1024 >> 11 + 16 - E: E = 15, 16, 14; 512 * 2**-15 more for the last.
+    # Emax is 16 (the scale 2), the others are 15, 14, 1: p * 1024 >> 12, 11, 13; p * 512 >> 26.
     assert tail.weight.tolist() == [[[512, 512, 0, 0, 0, 0, 0, 0]]]
     assert tail.tail_exponent.tolist() == [16]
     assert tail.sum.tolist() == [256 * 5120]

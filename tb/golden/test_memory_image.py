@@ -320,7 +320,7 @@ JOB = JobDescriptor(
 
 def test_job_by_hand() -> None:
     payload = JOB.pack(TINY)
-    # Most significant field first: scales of rows 1 and 0, three addresses, context, head, layer ...
+    # Most significant field first: scales of rows 1 and 0, addresses, context, head, layer ...
     by_hand = "0001 3C00 00000480 00000180 00000040 0021 01 03 DEADBEEF 1234"
     assert payload == int(by_hand.replace(" ", ""), 16)
     assert JobDescriptor.unpack(payload, TINY) == JOB

@@ -1,4 +1,4 @@
-"""The float reference: hand-worked numbers, brute-force comparisons and the properties of the method."""
+"""The float reference: hand-worked numbers, brute-force answers, properties of the method."""
 
 from dataclasses import fields, replace
 

@@ -3,7 +3,9 @@
 from tb.harness.builder import Build, BuildError, SimulationError, build, run
 from tb.harness.elaborate import PortError, elaborate
 from tb.harness.payload import pack, unpack
-from tb.harness.simulate import ExtraItems, Hang, Run, Stall, StreamRuleBroken, simulate
+from tb.harness.request import Stall
+from tb.harness.simulate import Run, simulate
+from tb.harness.verdict import ExtraItems, Hang, StreamRuleBroken
 
 __all__ = [
     "Build",

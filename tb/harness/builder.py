@@ -229,6 +229,7 @@ def run(
     directory.mkdir(parents=True, exist_ok=True)
     log, results = directory / "sim.log", directory.resolve() / "results.xml"
     runner = VerilatorRunner(made.simulator, waves=waves)
+    stopped = False
     try:
         runner.test(
             module,
@@ -242,13 +243,17 @@ def run(
             extra_env=environment or {},
             log_file=log,
         )
+    except (RuntimeError, SystemExit):
+        stopped = True
+    end = f"; end of {log}:\n{tail(log)}"
+    try:
         tests, failed = get_results(results)
-    except (RuntimeError, SystemExit) as error:
-        raise SimulationError(f"{made.top} did not finish; end of {log}:\n{tail(log)}") from error
+    except RuntimeError as error:
+        raise SimulationError(f"{made.top} ended without a result{end}") from error
     if failed or not tests:
-        raise SimulationError(
-            f"{failed} of {tests} cocotb tests of {module} failed; end of {log}:\n{tail(log)}"
-        )
+        raise SimulationError(f"{failed} of {tests} cocotb tests of {module} failed{end}")
+    if stopped:
+        raise SimulationError(f"the simulator of {made.top} reported an error{end}")
     return log
 
 

@@ -1,4 +1,4 @@
-"""Small components that the harness's own tests run: one that behaves, and ones that do not."""
+"""Small components that the harness's own tests run: one that misbehaves on demand."""
 
 from __future__ import annotations
 
@@ -6,13 +6,27 @@ from typing import Any
 
 from amaranth.hdl import Module, Signal
 from amaranth.lib import fifo, stream, wiring
+from amaranth.lib.enum import Enum
 from amaranth.lib.wiring import In, Out
 
 DROPPED_ITEM = 3
-"""Index of the item that a `Passage` with the fault "drop" loses."""
+"""Index of the item that a `Passage` with the fault DROP loses."""
 
-FAULTS = ("none", "drop", "repeat", "withdraw", "change", "deaf", "no_reset")
-"""What can be wrong with a `Passage`."""
+
+class Fault(Enum, shape=3):
+    """What a `Passage` can be told to do wrong."""
+
+    NONE = 0
+    #: One item is lost.
+    DROP = 1
+    #: The last item of every four is sent twice.
+    REPEAT = 2
+    #: ``valid`` is taken back after a cycle without ``ready``.
+    WITHDRAW = 3
+    #: The payload is inverted after a cycle without ``ready``.
+    CHANGE = 4
+    #: No item is ever taken.
+    DEAF = 5
 
 
 class Passage(wiring.Component):
@@ -21,11 +35,7 @@ class Passage(wiring.Component):
     Parameters
     ----------
     width
-        Bits of an item, at least 1.
-    fault
-        One of `FAULTS`: "drop" loses one item, "repeat" sends the last one of every four twice,
-        "withdraw" takes ``valid`` back after a cycle without ``ready``, "change" inverts the
-        payload then, "deaf" never takes an item, "no_reset" keeps its count of items over a reset.
+        Bits of an item, at least 4.
 
     Members
     -------
@@ -35,30 +45,36 @@ class Passage(wiring.Component):
         What comes out.
     mask : In(4)
         XORed into the low bits of every item.
+    fault : In(Fault)
+        What to do wrong.
     count : Out(16)
         Items passed since reset.
+    kept_count : Out(16)
+        The same, but wrongly kept over a reset.
     """
 
-    def __init__(self, *, width: int, fault: str = "none") -> None:
-        if fault not in FAULTS:
-            raise ValueError(f"fault must be one of {', '.join(FAULTS)}, not {fault!r}")
+    def __init__(self, *, width: int) -> None:
+        if width < 4:
+            raise ValueError(f"width must be at least 4, not {width!r}")
         self._width = width
-        self._fault = fault
         super().__init__(
             {
                 "items": In(stream.Signature(width)),
                 "passed": Out(stream.Signature(width)),
                 "mask": In(4, init=0b0001),
+                "fault": In(Fault),
                 "count": Out(16),
+                "kept_count": Out(16),
             }
         )
 
     def elaborate(self, platform: Any) -> Module:
-        """Build the queue and the chosen fault around it."""
+        """Build the queue and the faults around it."""
         del platform
         m = Module()
         m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=self._width, depth=4)
-        count = Signal(16, reset_less=self._fault == "no_reset")
+        kept_count = Signal(16, reset_less=True)
+        arrived = Signal(16)
         waiting = Signal()
         again = Signal()
         taken = self.passed.valid & self.passed.ready
@@ -70,29 +86,30 @@ class Passage(wiring.Component):
             self.passed.payload.eq(queue.r_data),
             self.passed.valid.eq(queue.r_rdy),
             queue.r_en.eq(self.passed.ready),
-            self.count.eq(count),
+            self.kept_count.eq(kept_count),
         ]
         with m.If(taken):
-            m.d.sync += count.eq(count + 1)
-        if self._fault == "drop":
-            arrived = Signal(16)
-            with m.If(self.items.valid & self.items.ready):
-                m.d.sync += arrived.eq(arrived + 1)
-            with m.If(arrived == DROPPED_ITEM):
-                m.d.comb += queue.w_en.eq(0)
-        elif self._fault == "repeat":
-            with m.If(taken):
-                m.d.sync += again.eq(~again & (count[:2] == 3))
-            with m.If((count[:2] == 3) & ~again):
-                m.d.comb += queue.r_en.eq(0)
-        elif self._fault == "withdraw":
-            with m.If(waiting):
-                m.d.comb += [self.passed.valid.eq(0), queue.r_en.eq(0)]
-        elif self._fault == "change":
-            with m.If(waiting):
-                m.d.comb += self.passed.payload.eq(~queue.r_data)
-        elif self._fault == "deaf":
-            m.d.comb += [self.items.ready.eq(0), queue.w_en.eq(0)]
+            m.d.sync += [self.count.eq(self.count + 1), kept_count.eq(kept_count + 1)]
+        with m.If(self.items.valid & self.items.ready):
+            m.d.sync += arrived.eq(arrived + 1)
+        with m.Switch(self.fault):
+            with m.Case(Fault.DROP):
+                with m.If(arrived == DROPPED_ITEM):
+                    m.d.comb += queue.w_en.eq(0)
+            with m.Case(Fault.REPEAT):
+                last_of_four = self.count[:2] == 3
+                with m.If(taken):
+                    m.d.sync += again.eq(~again & last_of_four)
+                with m.If(last_of_four & ~again):
+                    m.d.comb += queue.r_en.eq(0)
+            with m.Case(Fault.WITHDRAW):
+                with m.If(waiting):
+                    m.d.comb += [self.passed.valid.eq(0), queue.r_en.eq(0)]
+            with m.Case(Fault.CHANGE):
+                with m.If(waiting):
+                    m.d.comb += self.passed.payload.eq(~queue.r_data)
+            with m.Case(Fault.DEAF):
+                m.d.comb += [self.items.ready.eq(0), queue.w_en.eq(0)]
         return m
 
 

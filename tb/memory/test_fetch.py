@@ -295,7 +295,8 @@ def test_widths_follow_from_the_configuration(name: str, tags: int, bits: int) -
             [(0x200, 40), (0x8000, 255)],
             [(0x200, 15), (0x400, 15), (0x600, 7)] + [(0x8000 + 512 * i, 15) for i in range(5)],
         ),
-        # 30 beats are left, the next request needs 32.
+        # The buffer is full to the last beat; 30 beats are left and the next request needs 32.
+        ([(0, 128), (0, 1)], [(512 * i, 15) for i in range(8)]),
         ([(0, 113), (0x4000, 16)], [(512 * i, 15) for i in range(7)] + [(7 * 512, 0)]),
     ],
 )
@@ -322,6 +323,11 @@ def test_requests_stop_at_the_last_tag_and_at_the_full_buffer(
 
 
 # --- the whole path -----------------------------------------------------------------------------
+
+LONG = [(0x40, 255), (0x3000, 255), (0x60, 99)]
+UNEVEN = [(BURST_BYTES * 17 * i, 17) for i in range(40)]
+# 16 tags of one burst cover a round trip of 32 cycles, no more.
+ONE_BURST = [(BURST_BYTES * i, 1) for i in range(200)]
 
 LATENCIES: dict[str, Options] = {
     "ordered": {"latency_min": 8},
@@ -350,19 +356,19 @@ def test_the_smallest_buffer(stall: float, seed: int) -> None:
     fetch(SMALL, random_segments(rng, SMALL, 10), image, memory=memory, stall=stall, seed=seed)
 
 
-@pytest.mark.parametrize("reset_at", [1, 3, 60, 200])
+@pytest.mark.parametrize("reset_at", [1, 40, 150, 300])
 def test_reset_in_flight(reset_at: int) -> None:
     rng = random.Random(reset_at)
     image = rng.randbytes(TINY.memory_bytes)
-    fetch(
-        TINY,
-        random_segments(rng, TINY, 12),
-        image,
-        memory=LATENCIES["shuffled"],
-        stall=0.3,
-        seed=reset_at,
-        reset_at=reset_at,
-    )
+    # Long enough to go round the buffer: what is left in it from before the reset is then wrong.
+    segments = [(BURST_BYTES * rng.randrange(1700), rng.randint(100, 255)) for _ in range(4)]
+    memory = LATENCIES["shuffled"]
+    fetch(TINY, segments, image, memory=memory, stall=0.3, seed=reset_at, reset_at=reset_at)
+
+
+def test_reset_gives_the_tags_back() -> None:
+    image = random.Random(5).randbytes(TINY.memory_bytes)
+    fetch(TINY, ONE_BURST, image, memory={"latency_min": 100}, reset_at=50)
 
 
 @pytest.mark.parametrize("bad", [range(1 << 16), range(0x1010, 0x1011), range(0x2000, 0x2421)])
@@ -370,12 +376,6 @@ def test_errors_stay_with_their_beats(bad: range) -> None:
     image = random.Random(bad.start).randbytes(TINY.memory_bytes)
     segments = [(0xFE0, 4), (0x1F00, 255), (0, 1)]
     fetch(TINY, segments, image, memory=LATENCIES["shuffled"], bad=bad, stall=0.2, seed=3)
-
-
-LONG = [(0x40, 255), (0x3000, 255), (0x60, 99)]
-UNEVEN = [(BURST_BYTES * 17 * i, 17) for i in range(40)]
-# 16 tags of one burst cover a round trip of 32 cycles, no more.
-ONE_BURST = [(BURST_BYTES * i, 1) for i in range(200)]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,108 @@
+"""The cache of a KV head: closed windows, and the tail through which every token enters.
+
+Every function takes any leading dimensions (sequence, layer, KV head), ``...`` in the shapes. ``t``
+is the number of tail tokens, ``G`` the key group.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from golden.reference.compress import KEY_BITS, CompressedWindow, compress_window
+from golden.reference.quantiser import (
+    Quantised,
+    dequantise,
+    quantise,
+    symmetric_codes,
+    symmetric_values,
+)
+from hw.config import AttentionConfig
+
+
+@dataclass(frozen=True)
+class Tail:
+    """Tokens that no closed window holds, in integers (int64; scales and minima FP16 patterns)."""
+
+    #: 8-bit codes ``[..., t, d]``, scales and minima ``[..., t, d/G]``.
+    keys: Quantised
+    #: Signed codes of ``tail_value_bits`` bits, ``[..., t, d]``.
+    value_codes: Tensor
+    #: ``[..., t]``: a value is ``code * scale / 2**(tail_value_bits - 1)``.
+    value_scale: Tensor
+
+
+@dataclass(frozen=True)
+class CompressedCache:
+    """What the memory holds of one KV head (or of several, as leading dimensions)."""
+
+    #: Tokens, the newest included.
+    context: int
+    #: Closed windows, ``[..., windows]`` leading; ``windows`` may be 0.
+    closed: CompressedWindow
+    tail: Tail
+
+
+def compress_tail(keys: Tensor, values: Tensor, config: AttentionConfig) -> Tail:
+    """Step 1 of DSQ, entry: keys ``[..., t, d]`` to 8 bits, values to ``tail_value_bits`` bits."""
+    value_codes, value_scale = symmetric_codes(values, config.tail_value_bits)
+    return Tail(quantise(keys, KEY_BITS, config.group), value_codes, value_scale)
+
+
+def dequantise_tail(tail: Tail, config: AttentionConfig) -> tuple[Tensor, Tensor]:
+    """Keys and values of the tail, two tensors ``[..., t, d]``."""
+    values = symmetric_values(tail.value_codes, tail.value_scale, config.tail_value_bits)
+    return dequantise(tail.keys), values
+
+
+def compress_cache(
+    keys: Tensor, values: Tensor, sums: Tensor, config: AttentionConfig
+) -> CompressedCache:
+    """The cache as the decode step of the newest of T tokens finds it.
+
+    All tokens enter through the tail, so a window closes on what the tail held of it: 8-bit keys
+    and ``tail_value_bits``-bit values, dequantised. There is no second copy.
+
+    Parameters
+    ----------
+    keys, values
+        ``[..., T, d]``; T is the context.
+    sums
+        Saliency, ``[..., T]`` (or fewer: those of the closed tokens are read).
+
+    Raises
+    ------
+    ValueError
+        T or d do not fit ``config``.
+    """
+    context, head_dim = keys.shape[-2:]
+    if head_dim != config.head_dim:
+        raise ValueError(f"head dimension must be {config.head_dim}, not {head_dim}")
+    if not 1 <= context <= config.max_context:
+        raise ValueError(f"context must be from 1 to {config.max_context}, not {context}")
+    closed = config.closed_tokens(context)
+    entry = compress_tail(keys, values, config)
+    entered_keys, entered_values = dequantise_tail(entry, config)
+
+    def windows(x: Tensor) -> Tensor:
+        count = closed // config.window
+        leading, trailing = x.shape[:-2], x.shape[-1]
+        return x[..., :closed, :].reshape(*leading, count, config.window, trailing)
+
+    return CompressedCache(
+        context=context,
+        closed=compress_window(
+            windows(entered_keys),
+            windows(entered_values),
+            windows(sums.unsqueeze(-1)).squeeze(-1),
+            config,
+        ),
+        tail=Tail(
+            keys=Quantised(
+                entry.keys.codes[..., closed:, :],
+                entry.keys.scale[..., closed:, :],
+                entry.keys.minimum[..., closed:, :],
+            ),
+            value_codes=entry.value_codes[..., closed:, :],
+            value_scale=entry.value_scale[..., closed:],
+        ),
+    )

@@ -1,0 +1,138 @@
+"""Twin of the sequencer: which segments of memory a job reads, in which order."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from hw.config import BURST_BYTES, AttentionConfig
+from hw.formats import KVFormat
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedJob:
+    """A checked job; ``chunks`` and ``tail`` follow from its context, addresses are in bytes."""
+
+    slot: int
+    chunks: int
+    tail: int
+    base_address: int
+    chunk_address: int
+    tail_address: int
+
+    @classmethod
+    def at(
+        cls, context: int, config: AttentionConfig, *, slot: int, addresses: tuple[int, int, int]
+    ) -> "PlannedJob":
+        """The job at ``context`` tokens; ``addresses`` are those of base, chunk and tail region."""
+        closed = config.closed_tokens(context)
+        base, chunk, tail = addresses
+        return cls(
+            slot=slot,
+            chunks=closed // config.chunk,
+            tail=context - closed,
+            base_address=base,
+            chunk_address=chunk,
+            tail_address=tail,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A run of bursts to read, and what the unpacker is told of it.
+
+    ``kind`` is BASE_KEYS, TAIL_KEYS, DELTAS, VALUES or TAIL_VALUES. ``first`` and ``last`` mark the
+    ends of a job's estimates (base keys) and of the units of its formal pass (tail keys, deltas).
+    """
+
+    kind: str
+    address: int
+    bursts: int
+    slot: int
+    present_less_one: int
+    first: bool = False
+    last: bool = False
+
+
+def estimates(job: PlannedJob, config: AttentionConfig) -> list[Segment]:
+    """The base key blocks of all chunks; none without closed chunks."""
+    size = KVFormat(config).base_block_bytes
+    return [
+        Segment(
+            kind="BASE_KEYS",
+            address=job.base_address + chunk // config.chunk * size,
+            bursts=size // BURST_BYTES,
+            slot=job.slot,
+            present_less_one=min(config.chunk, job.chunks - chunk) - 1,
+            first=chunk == 0,
+            last=chunk + config.chunk >= job.chunks,
+        )
+        for chunk in range(0, job.chunks, config.chunk)
+    ]
+
+
+def formal_pass(job: PlannedJob, selection: list[int], config: AttentionConfig) -> list[Segment]:
+    """Tail blocks, then selected chunks: keys of unit ``u + 1`` before the values of unit ``u``."""
+    layout = KVFormat(config)
+    units = []
+    for token in range(0, job.tail, config.chunk):
+        units.append(
+            (
+                ("TAIL_KEYS", layout.tail_key_bytes),
+                ("TAIL_VALUES", layout.tail_value_bytes),
+                job.tail_address + token // config.chunk * layout.tail_block_bytes,
+                min(config.chunk, job.tail - token),
+            )
+        )
+    for chunk in selection:
+        units.append(
+            (
+                ("DELTAS", layout.delta_bytes),
+                ("VALUES", layout.value_bytes),
+                job.chunk_address + chunk * layout.chunk_bytes,
+                config.chunk,
+            )
+        )
+    keys, values = [], []
+    for unit, ((key_kind, key_bytes), (value_kind, value_bytes), address, present) in enumerate(
+        units
+    ):
+        keys.append(
+            Segment(
+                kind=key_kind,
+                address=address,
+                bursts=key_bytes // BURST_BYTES,
+                slot=job.slot,
+                present_less_one=present - 1,
+                first=unit == 0,
+                last=unit == len(units) - 1,
+            )
+        )
+        values.append(
+            Segment(
+                kind=value_kind,
+                address=address + key_bytes,
+                bursts=value_bytes // BURST_BYTES,
+                slot=job.slot,
+                present_less_one=config.chunk - 1,
+            )
+        )
+    order = [keys[0]]
+    for key, value in zip(keys[1:], values, strict=False):
+        order += [key, value]
+    return [*order, values[-1]]
+
+
+def sequence(
+    jobs: Iterable[tuple[PlannedJob, list[int]]], config: AttentionConfig
+) -> list[Segment]:
+    """All segments of jobs that follow each other without a pause.
+
+    The estimates of the next job come before the formal pass of the current one.
+    """
+    passes = [
+        (estimates(job, config), formal_pass(job, selection, config)) for job, selection in jobs
+    ]
+    order = list(passes[0][0])
+    for (_, formal), (next_estimates, _) in pairwise([*passes, ([], [])]):
+        order += next_estimates + formal
+    return order

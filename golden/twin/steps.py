@@ -1,0 +1,196 @@
+"""Twin of the unpacking units: records as steps of the PE array (docs/contracts.md, section 6).
+
+It starts from the numbers of a cache, not from its bytes. ``closed`` has one leading dimension of
+chunks, its value scales are those of each chunk; the tail has tokens as leading dimension.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from golden.reference import CompressedWindow, Tail
+from hw.config import DIGITS, AttentionConfig
+from hw.formats import StepKind
+
+_LANES = 4
+_BYTES = DIGITS // 4
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of one segment in order, int64; flags are 0 or 1."""
+
+    kind: StepKind
+    #: ``[n, 64]``, 0 to 3.
+    digits: Tensor
+    #: ``[n]``: the bytes are two's complement.
+    signed: Tensor
+    #: FP16 patterns ``[n, 4]``, 0 in lanes that the kind does not use.
+    scale: Tensor
+    minimum: Tensor
+    #: Key group ``[n]``, and the half of it that the step's bytes meet.
+    group: Tensor
+    half: Tensor
+    #: ``[n]``: what the key passes are told. ``first`` and ``last`` hold for all steps of a token
+    #: or unit: of the first and last base key of a job, of the first and last unit of a job.
+    base: Tensor
+    tail: Tensor
+    opening: Tensor
+    group_end: Tensor
+    key_end: Tensor
+    present: Tensor
+    first: Tensor
+    last: Tensor
+    #: FP16 patterns ``[n]``, of a tail token's value.
+    value_scale: Tensor
+
+    @property
+    def segment_end(self) -> Tensor:
+        """``[n]``: 1 for the last step of the segment."""
+        n = len(self.digits)
+        return (torch.arange(n) == n - 1).to(torch.int64)
+
+
+def _digits(numbers: Tensor, count: int) -> Tensor:
+    """``[..., k]`` as ``[..., k * count]`` two-bit digits, lowest first."""
+    split = (numbers.unsqueeze(-1) >> (2 * torch.arange(count))) & 3
+    return split.flatten(-2)
+
+
+def _steps(kind: StepKind, digits: Tensor, **given: Tensor) -> Steps:
+    """Steps in which everything that is not ``given`` is 0; what is given may be a scalar."""
+    n = len(digits)
+    zero = torch.zeros(n, dtype=torch.int64)
+    fields = {
+        name: zero
+        for name in Steps.__dataclass_fields__
+        if name not in ("kind", "digits", "scale", "minimum")
+    }
+    fields |= {name: torch.zeros(n, _LANES, dtype=torch.int64) for name in ("scale", "minimum")}
+    fields |= {name: x.to(torch.int64).expand_as(fields[name]) for name, x in given.items()}
+    return Steps(kind=kind, digits=digits, **fields)
+
+
+def _key_steps(
+    codes: Tensor, scale: Tensor, minimum: Tensor, config: AttentionConfig, **given: Tensor
+) -> Steps:
+    """Keys ``[k, d]`` in beats of 16 channels; ``given`` is per key, ``[k]``."""
+    keys, per_key = len(codes), config.head_dim // _BYTES
+    per_group = config.group // _BYTES
+    beat = torch.arange(per_key).repeat(keys)
+    key = torch.arange(keys).repeat_interleave(per_key)
+    group = beat // per_group
+
+    def lane_0(numbers: Tensor) -> Tensor:
+        return torch.nn.functional.pad(numbers[key, group].unsqueeze(-1), (0, _LANES - 1))
+
+    return _steps(
+        StepKind.KEYS,
+        _digits(codes.reshape(-1, _BYTES), 4),
+        scale=lane_0(scale),
+        minimum=lane_0(minimum),
+        group=group,
+        half=beat % per_group,
+        group_end=(beat % per_group) == per_group - 1,
+        key_end=beat == per_key - 1,
+        **{name: x[key] for name, x in given.items()},
+    )
+
+
+def _block(x: Tensor, block: int, config: AttentionConfig) -> Tensor:
+    """The tokens of one block, absent ones as 0: ``[C, ...]``."""
+    part = x[block * config.chunk : (block + 1) * config.chunk]
+    return torch.cat((part, part.new_zeros(config.chunk - len(part), *part.shape[1:])))
+
+
+def base_key_steps(closed: CompressedWindow, block: int, config: AttentionConfig) -> Steps:
+    """The base keys of the block's chunks; keys that the block has not are no steps."""
+    chunks = len(closed.base_codes)
+    chunk = torch.arange(block * config.chunk, min((block + 1) * config.chunk, chunks))
+    one = torch.ones_like(chunk)
+    return _key_steps(
+        closed.base_codes[chunk],
+        closed.base_scale[chunk],
+        closed.base_minimum[chunk],
+        config,
+        base=one,
+        present=one,
+        first=chunk == 0,
+        last=chunk == chunks - 1,
+    )
+
+
+def tail_key_steps(tail: Tail, block: int, config: AttentionConfig, *, chunks: int) -> Steps:
+    """The keys of a tail block, absent ones included; ``chunks`` is the number of closed chunks."""
+    tokens = len(tail.value_scale)
+    token = torch.arange(block * config.chunk, (block + 1) * config.chunk)
+    one = torch.ones_like(token)
+    last_unit = chunks == 0 and (block + 1) * config.chunk >= tokens
+    return _key_steps(
+        _block(tail.keys.codes, block, config),
+        _block(tail.keys.scale, block, config),
+        _block(tail.keys.minimum, block, config),
+        config,
+        tail=one,
+        present=token < tokens,
+        first=one * (block == 0),
+        last=one * last_unit,
+        value_scale=_block(tail.value_scale, block, config),
+    )
+
+
+def tail_value_steps(tail: Tail, block: int, config: AttentionConfig) -> Steps:
+    """The values of a tail block: per quad of channels and byte plane two steps of two channels."""
+    codes = _block(tail.value_codes, block, config).T.reshape(-1, 1, 2, 2 * config.chunk)
+    planes = config.tail_value_bits // 8
+    plane = torch.arange(planes).reshape(1, planes, 1, 1)
+    #: ``[quad, plane, pair of channels, channel and token]``
+    split = (codes >> (8 * plane)) & 255
+    top = (plane == planes - 1).expand((*split.shape[:3], 1))
+    return _steps(
+        StepKind.TAIL_VALUES, _digits(split.reshape(-1, 2 * config.chunk), 4), signed=top.flatten()
+    )
+
+
+def delta_steps(
+    closed: CompressedWindow, chunk: int, config: AttentionConfig, *, last: bool
+) -> Steps:
+    """The deltas of a chunk, a step per token and group; ``last`` if it is the job's last unit."""
+    tokens, groups = config.chunk - 1, config.groups
+    digits = torch.zeros(tokens * groups, DIGITS, dtype=torch.int64)
+    digits[:, : config.group] = closed.delta_codes[chunk].reshape(-1, config.group)
+    half = DIGITS // 2
+    digits[:, half : half + config.group] = closed.delta_mask[chunk].reshape(-1, config.group)
+    step = torch.arange(tokens * groups)
+    pad = (0, _LANES - 1)
+    return _steps(
+        StepKind.DELTAS,
+        digits,
+        scale=torch.nn.functional.pad(closed.delta_scale[chunk].reshape(-1, 1), pad),
+        minimum=torch.nn.functional.pad(closed.delta_minimum[chunk].reshape(-1, 1), pad),
+        group=step % groups,
+        opening=step == 0,
+        group_end=torch.ones_like(step),
+        key_end=step % groups == groups - 1,
+        present=torch.ones_like(step),
+        last=torch.tensor(last),
+    )
+
+
+def value_steps(closed: CompressedWindow, chunk: int, config: AttentionConfig) -> Steps:
+    """The values of a chunk, four channels a step."""
+    channel = torch.cat(
+        (
+            closed.value_codes[chunk].T,
+            closed.value_mask[chunk].T,
+            _digits(closed.value_base[chunk].unsqueeze(-1), 2),
+        ),
+        -1,
+    )
+    return _steps(
+        StepKind.VALUES,
+        channel.reshape(-1, DIGITS),
+        scale=closed.value_scale[chunk].reshape(-1, _LANES),
+        minimum=closed.value_minimum[chunk].reshape(-1, _LANES),
+    )

@@ -1,0 +1,149 @@
+"""The integration tests by name: which jobs, which memory, how much back-pressure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from golden.captured import captured_cases
+from golden.tensors import CASES
+from golden.workload import JobCase, case_from_tensors
+from hw.config import AttentionConfig
+from hw.formats import Status
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """One integration test."""
+
+    name: str
+    description: str
+    #: Jobs of a configuration and a seed.
+    cases: Callable[[AttentionConfig, int], list[JobCase]]
+    #: Where the tensors come from, for the report; the model's only at its own shape.
+    source: Callable[[AttentionConfig], str]
+    #: Probability of a stall per cycle on every stream of the core.
+    stall: float = 0.0
+    #: Options of the memory model.
+    memory: dict[str, int] = field(default_factory=lambda: {"latency_min": 60})
+
+
+def boundary_contexts(config: AttentionConfig) -> list[int]:
+    """Contexts around every boundary: shortest, chunk, windows, budget, longest."""
+    chunk, window, longest = config.chunk, config.window, config.max_context
+    around = [chunk, window, 2 * window, 3 * window, config.budget + 2 * window]
+    contexts = {1, 2, longest - 1, longest}
+    for boundary in around:
+        contexts |= {boundary - 1, boundary, boundary + 1}
+    return sorted(c for c in contexts if 1 <= c <= longest)
+
+
+def fused_cases(config: AttentionConfig, seed: int) -> list[JobCase]:
+    """Real KV where the configuration has the model's shape, else synthetic tensors."""
+    window = config.window
+    longest = config.max_context
+    contexts = [longest, longest - window // 2 - 1]
+    if config.head_dim == 64:
+        return captured_cases(config, contexts)
+    return [
+        case_from_tensors(
+            f"synthetic {name}, context {context}",
+            CASES[name](config, context, seed + index),
+            config,
+            layer=index % config.layers,
+            kv_head=index % config.kv_heads,
+        )
+        for context in (*contexts, 3 * window + 5)
+        for index, name in enumerate(CASES)
+    ]
+
+
+def corner_cases(config: AttentionConfig, seed: int) -> list[JobCase]:
+    """Every synthetic case at several contexts, and random tensors at every boundary."""
+    few = (1, 2 * config.window + 1, config.max_context)
+    wanted = [(name, context) for name in CASES for context in few]
+    wanted += [("random", context) for context in boundary_contexts(config)]
+    return [
+        case_from_tensors(
+            f"synthetic {name}, context {context}",
+            CASES[name](config, context, seed + index),
+            config,
+            layer=index % config.layers,
+            kv_head=index % config.kv_heads,
+        )
+        for index, (name, context) in enumerate(wanted)
+    ]
+
+
+def fault_cases(config: AttentionConfig, seed: int) -> list[JobCase]:
+    """Each refused descriptor, between jobs that must come out unharmed."""
+    good = [
+        case_from_tensors(
+            f"synthetic random, context {context}", CASES["random"](config, context, seed), config
+        )
+        for context in (3 * config.window + 1, 5)
+    ]
+    spoiled: list[tuple[str, tuple[tuple[str, int], ...], Status]] = [
+        ("wrong config hash", (("config_hash", config.config_hash ^ 1),), Status.CONFIG_MISMATCH),
+        ("context 0", (("context", 0),), Status.CONTEXT_RANGE),
+        ("context too long", (("context", config.max_context + 1),), Status.CONTEXT_RANGE),
+        ("layer too high", (("layer", config.layers),), Status.LAYER_RANGE),
+        ("KV head too high", (("kv_head", config.kv_heads),), Status.HEAD_RANGE),
+        ("unaligned base", (("base_address", 16),), Status.ADDRESS_RANGE),
+        (
+            "chunks behind the memory",
+            (("chunk_address", config.memory_bytes - 32),),
+            Status.ADDRESS_RANGE,
+        ),
+        ("tail behind the memory", (("tail_address", 2**32 - 32),), Status.ADDRESS_RANGE),
+        (
+            "everything wrong",
+            (("config_hash", 0), ("context", 0), ("layer", 255), ("kv_head", 255)),
+            Status.CONFIG_MISMATCH,
+        ),
+    ]
+    cases = []
+    for label, fields, status in spoiled:
+        cases += [replace(good[0], label=label, spoiled=fields, status=status), *good]
+    return cases
+
+
+def _source_of_fused(config: AttentionConfig) -> str:
+    return "captured from the trained model" if config.head_dim == 64 else "synthetic"
+
+
+_HARSH = {
+    "latency_min": 1,
+    "latency_max": 90,
+    "shuffle": 1,
+    "request_stall": 100,
+    "response_gap": 60,
+}
+
+SCENARIOS: dict[str, Scenario] = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario(
+            name="attention_fused",
+            description="fused attention over the compressed cache of the trained model",
+            cases=fused_cases,
+            source=_source_of_fused,
+        ),
+        Scenario(
+            name="attention_corners",
+            description="corner tensors and boundary contexts under back-pressure",
+            cases=corner_cases,
+            source=lambda config: "synthetic",
+            stall=0.5,
+            memory=_HARSH,
+        ),
+        Scenario(
+            name="attention_faults",
+            description="refused descriptors between good jobs",
+            cases=fault_cases,
+            source=lambda config: "synthetic",
+            stall=0.2,
+            memory=_HARSH,
+        ),
+    )
+}

@@ -1,0 +1,144 @@
+"""What a run means: utilisation, traffic, what bound it; as JSON and as a summary to read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from golden.memory_image.bundle import Arrays
+from hw.config import BEAT_BYTES, DIGITS, AttentionConfig
+from hw.formats import VALUE_BASE_BITS, VALUE_BITS, KVFormat
+from tb.attention.catalogue import Scenario
+from tb.attention.runner import AttentionRun
+from tb.harness.files import REPOSITORY
+
+REPORTS = REPOSITORY / "build" / "reports"
+
+
+def required_bytes(config: AttentionConfig, context: int) -> float:
+    """Bytes of the cache that one job must read by the method's formula: no padding, no blocks."""
+    layout = KVFormat(config)
+    closed = config.closed_tokens(context)
+    chunks = closed // config.chunk
+    selected = min(chunks, config.top_chunks)
+    pair = 4
+    key = config.head_dim + config.groups * pair
+    delta = layout.delta_elements * layout.delta_element_bits / 8
+    value = config.head_dim * (layout.value_channel_bits / 8 + pair)
+    tail_value = config.head_dim * config.tail_value_bits / 8 + 2
+    return chunks * key + selected * (delta + value) + (context - closed) * (key + tail_value)
+
+
+def useful_digits(config: AttentionConfig, counters: dict[str, int]) -> float:
+    """Digits of two bits that met an operand they had to meet, over the whole run."""
+    kept_per_chunk = config.value_keep * config.chunk / config.value_group
+    value_digits = 4 * (VALUE_BASE_BITS / VALUE_BITS + kept_per_chunk)
+    return (
+        (counters["operands.key_steps"] + counters["operands.tail_value_steps"]) * DIGITS
+        + counters["operands.delta_steps"] * config.key_keep
+        + counters["operands.value_steps"] * value_digits
+    )
+
+
+def make_report(
+    scenario: Scenario, config: AttentionConfig, data: Arrays, run: AttentionRun, golden: Path
+) -> dict[str, Any]:
+    """Every figure of a run, with what it is: measured (a counter), or derived (arithmetic on one)."""
+    counters, cycles = run.counters, run.cycles
+    contexts = [int(c) for c, s in zip(data["context"], data["status"], strict=True) if s == 0]
+    required = sum(required_bytes(config, context) for context in contexts)
+    dense = sum(4 * config.head_dim * context for context in contexts)
+    moved = run.memory["beats"] * BEAT_BYTES
+    losses = {
+        "the memory had no beat ready": counters["unpacker.unpacker_starved"],
+        "the datapath held the beats back": counters["unpacker.unpacker_blocked"],
+        "the selection was awaited": counters["sequencer.selection_wait"],
+        "no job was there": counters["sequencer.sequencer_idle"],
+    }
+    port = run.memory["beats"] / cycles
+    bound = "memory port" if port >= 0.9 else max(losses, key=lambda reason: losses[reason])
+    comparison = run.comparison
+    return {
+        "test": scenario.name,
+        "description": scenario.description,
+        "passed": not comparison.differences and comparison.jobs == len(data["job"]),
+        "tensors": scenario.source(config),
+        "preset": config.name,
+        "config_hash": f"{config.config_hash:#010x}",
+        "config": config.describe(),
+        "seed": run.seed,
+        "golden": str(golden.relative_to(REPOSITORY)),
+        "stall": scenario.stall,
+        "memory_model": scenario.memory,
+        "compared": {
+            "jobs": comparison.jobs,
+            "planned_jobs": len(data["job"]),
+            "words": comparison.words,
+            "chunks": comparison.chunks,
+            "differences": comparison.differences,
+        },
+        "measured": {
+            "cycles": cycles,
+            "memory_bytes": moved,
+            "memory_requests": run.memory["requests"],
+            "counters": counters,
+        },
+        "derived": {
+            "memory_utilisation": port,
+            "useful_memory_utilisation": required / BEAT_BYTES / cycles,
+            "pe_utilisation": useful_digits(config, counters) / (DIGITS * cycles),
+            "required_bytes": required,
+            "dense16_bytes": dense,
+            "traffic_at_the_port": moved / dense if dense else None,
+            "bound": bound,
+            "lost_cycles": losses,
+        },
+    }
+
+
+def write_report(report: dict[str, Any]) -> Path:
+    """Write the report as JSON under ``build/reports`` and return its path."""
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    path = REPORTS / f"{report['test']}-{report['preset']}-{report['seed']}.json"
+    path.write_text(json.dumps(report, indent=2) + "\n")
+    return path
+
+
+def print_summary(report: dict[str, Any], path: Path, console: Console) -> None:
+    """Show what a person wants to know of the run."""
+    compared, measured, derived = report["compared"], report["measured"], report["derived"]
+    verdict = "[bold green]PASSED[/]" if report["passed"] else "[bold red]FAILED[/]"
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_row("verdict", f"{verdict}  {report['test']}: {report['description']}")
+    table.add_row("tensors", report["tensors"])
+    table.add_row(
+        "compared",
+        f"{compared['jobs']} of {compared['planned_jobs']} jobs, {compared['words']} words, "
+        f"{compared['chunks']} selected chunks: {len(compared['differences'])} differences",
+    )
+    table.add_row(
+        "design", f"preset {report['preset']}, config hash {report['config_hash']}"
+    )
+    table.add_row("seed", str(report["seed"]))
+    table.add_row("cycles", f"{measured['cycles']:,} (measured)")
+    table.add_row(
+        "memory port",
+        f"{derived['memory_utilisation']:.1%} busy, {derived['useful_memory_utilisation']:.1%} "
+        f"required bytes (derived)",
+    )
+    table.add_row("PE array", f"{derived['pe_utilisation']:.1%} useful digits (derived)")
+    if derived["traffic_at_the_port"] is not None:
+        table.add_row(
+            "traffic",
+            f"{measured['memory_bytes']:,} bytes at the memory port, "
+            f"{derived['traffic_at_the_port']:.1%} of dense 16-bit K and V",
+        )
+    table.add_row("bound by", derived["bound"])
+    table.add_row("report", str(path.relative_to(REPOSITORY)))
+    console.print(table)
+    for difference in compared["differences"][:8]:
+        console.print(f"  [red]{difference}[/]")

@@ -1,0 +1,273 @@
+"""Segments of random caches for the tests of the unpacking units: header, beats, expected steps."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from golden.memory_image import pack_base_blocks, pack_chunks, pack_tail
+from golden.reference import CompressedWindow, Quantised, Tail
+from golden.twin.steps import (
+    Steps,
+    base_key_steps,
+    delta_steps,
+    tail_key_steps,
+    tail_value_steps,
+    value_steps,
+)
+from hw.config import BEAT_BYTES, AttentionConfig
+from hw.cores.payloads import BEAT, SegmentKind, key_tag, segment_header, work_layout
+from hw.formats import KVFormat
+from tb.harness import pack
+
+EXTREMES = ("random", "zero", "full", "edges")
+"""How `Cache` draws a number: any, 0, the largest, or 0 and the largest at random."""
+
+LARGEST_FP16 = 0x7BFF
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One segment of a job, as the sequencer asks for it."""
+
+    config: AttentionConfig
+    kind: SegmentKind
+    data: bytes
+    steps: Steps
+    slot: int = 0
+    present: int = 8
+    first: bool = False
+    last: bool = False
+
+    @property
+    def header(self) -> int:
+        """The packed ``segment_header``."""
+        fields = {
+            "kind": self.kind.value,
+            "slot": self.slot,
+            "present_less_one": self.present - 1,
+            "first": self.first,
+            "last": self.last,
+        }
+        return pack(segment_header(self.config), fields)
+
+    def beats(self, errors: Collection[int] = ()) -> list[int]:
+        """The packed ``BEAT`` items; those with an index in ``errors`` are marked."""
+        starts = range(0, len(self.data), BEAT_BYTES)
+        parts = [self.data[start : start + BEAT_BYTES] for start in starts]
+        return [
+            pack(
+                BEAT,
+                {
+                    "data": int.from_bytes(part, "little"),
+                    "error": index in errors,
+                    "last": index == len(parts) - 1,
+                },
+            )
+            for index, part in enumerate(parts)
+        ]
+
+    @property
+    def work(self) -> list[int]:
+        """The packed ``work_layout`` items that must come out."""
+        return packed_work(self.steps, self.slot, self.config)
+
+
+def packed_work(steps: Steps, slot: int, config: AttentionConfig) -> list[int]:
+    """The packed ``work_layout`` items of ``steps``."""
+    layout = work_layout(config)
+    names = [field.name for field in fields(Steps) if field.name != "kind"]
+    columns = {name: getattr(steps, name).tolist() for name in names}
+    ends = steps.segment_end.tolist()
+    key_names = [name for name, _ in key_tag(config) if name != "slot"]
+    items = []
+    for i, digits in enumerate(columns["digits"]):
+        pairs = zip(columns["scale"][i], columns["minimum"][i], strict=True)
+        item = {
+            "kind": int(steps.kind),
+            "digits": sum(digit << 2 * k for k, digit in enumerate(digits)),
+            "signed": columns["signed"][i],
+            "pairs": [{"scale": scale, "minimum": minimum} for scale, minimum in pairs],
+            "group": columns["group"][i],
+            "half": columns["half"][i],
+            "key": {name: columns[name][i] for name in key_names} | {"slot": slot},
+            "last": ends[i],
+        }
+        items.append(pack(layout, item))
+    return items
+
+
+class Cache:
+    """A cache of random numbers, without a meaning, and its segments.
+
+    Parameters
+    ----------
+    config
+        Its format.
+    chunks, tail
+        Closed chunks (any number) and tail tokens, at least 1.
+    seed
+        Of the numbers.
+    extreme
+        One of `EXTREMES`.
+    bad_scales
+        Whether one scale or minimum in 16 is an infinity or a NaN.
+    """
+
+    def __init__(
+        self,
+        config: AttentionConfig,
+        *,
+        chunks: int,
+        tail: int,
+        seed: int,
+        extreme: str = "random",
+        bad_scales: bool = False,
+    ) -> None:
+        self.config = config
+        self.chunks = chunks
+        self._extreme = extreme
+        self._bad_scales = bad_scales
+        self._generator = torch.Generator().manual_seed(seed)
+        self._layout = KVFormat(config)
+        # Value scales belong to whole groups of chunks.
+        per_group = config.value_group // config.chunk
+        groups = -(-chunks // per_group)
+        window = self._window(groups * per_group, groups)
+
+        def flat(name: str) -> Tensor:
+            x = getattr(window, name)[0]
+            per_chunk = name not in ("value_scale", "value_minimum")
+            return (x if per_chunk else x.repeat_interleave(per_group, 0))[:chunks]
+
+        names = [field.name for field in fields(CompressedWindow)]
+        self.closed = CompressedWindow(**{name: flat(name) for name in names})
+        with_bases = {name: getattr(window, name)[:, :chunks] for name in names}
+        self.tail = self._tail(tail)
+        self.base_bytes = pack_base_blocks(CompressedWindow(**with_bases), config)
+        self.chunk_bytes = pack_chunks(window, config)
+        self.tail_bytes = pack_tail(self.tail, config)
+
+    def _numbers(self, bits: int, *shape: int) -> Tensor:
+        top = (1 << bits) - 1
+        if self._extreme == "zero":
+            return torch.zeros(shape, dtype=torch.int64)
+        if self._extreme == "full":
+            return torch.full(shape, top)
+        if self._extreme == "edges":
+            return top * torch.randint(2, shape, generator=self._generator)
+        return torch.randint(1 << bits, shape, generator=self._generator)
+
+    def _fp16(self, *shape: int) -> Tensor:
+        number = self._numbers(15, *shape)
+        sign = torch.randint(2, shape, generator=self._generator) << 15
+        bad = torch.rand(shape, generator=self._generator) < self._bad_scales / 16
+        return torch.where(bad, number | 0x7C00, number.clamp(max=LARGEST_FP16)) | sign
+
+    def _mask(self, keep: int, *shape: int) -> Tensor:
+        """``keep`` ones in the last dimension; the lowest or the highest at the extremes."""
+        order = torch.rand(shape, generator=self._generator).argsort(-1)
+        if self._extreme in ("zero", "full"):
+            order = torch.arange(shape[-1]).expand(shape)
+        kept = order < keep
+        return (kept.flip(-1) if self._extreme == "full" else kept).to(torch.int64)
+
+    def _window(self, chunks: int, groups: int) -> CompressedWindow:
+        c = self.config
+        others = c.chunk - 1
+        delta_mask = self._mask(c.key_keep, 1, chunks, others, c.groups, c.group)
+        value_mask = self._numbers(1, 1, chunks, others, c.head_dim)
+        return CompressedWindow(
+            base_codes=self._numbers(8, 1, chunks, c.head_dim),
+            base_scale=self._fp16(1, chunks, c.groups),
+            base_minimum=self._fp16(1, chunks, c.groups),
+            delta_mask=delta_mask,
+            delta_codes=self._numbers(2, *delta_mask.shape) * delta_mask,
+            delta_scale=self._fp16(1, chunks, others, c.groups),
+            delta_minimum=self._fp16(1, chunks, others, c.groups),
+            value_base=self._numbers(4, 1, chunks, c.head_dim),
+            value_mask=value_mask,
+            value_codes=self._numbers(2, *value_mask.shape) * value_mask,
+            value_scale=self._fp16(1, groups, c.head_dim),
+            value_minimum=self._fp16(1, groups, c.head_dim),
+        )
+
+    def _tail(self, tokens: int) -> Tail:
+        c = self.config
+        sign = 1 << (c.tail_value_bits - 1)
+        return Tail(
+            keys=Quantised(
+                self._numbers(8, tokens, c.head_dim),
+                self._fp16(tokens, c.groups),
+                self._fp16(tokens, c.groups),
+            ),
+            value_codes=self._numbers(c.tail_value_bits, tokens, c.head_dim) - sign,
+            value_scale=self._fp16(tokens),
+        )
+
+    def base_keys(self, block: int, slot: int = 0) -> Segment:
+        """The base key block ``block``."""
+        size = self._layout.base_block_bytes
+        left = self.chunks - block * self.config.chunk
+        return Segment(
+            self.config,
+            SegmentKind.BASE_KEYS,
+            self.base_bytes[block * size : (block + 1) * size],
+            base_key_steps(self.closed, block, self.config),
+            slot,
+            present=min(left, self.config.chunk),
+            first=block == 0,
+            last=left <= self.config.chunk,
+        )
+
+    def tail_keys(self, block: int, slot: int = 0) -> Segment:
+        """The keys of tail block ``block``."""
+        start = block * self._layout.tail_block_bytes
+        left = len(self.tail.value_scale) - block * self.config.chunk
+        return Segment(
+            self.config,
+            SegmentKind.TAIL_KEYS,
+            self.tail_bytes[start : start + self._layout.tail_key_bytes],
+            tail_key_steps(self.tail, block, self.config, chunks=self.chunks),
+            slot,
+            present=min(left, self.config.chunk),
+            first=block == 0,
+            last=self.chunks == 0 and left <= self.config.chunk,
+        )
+
+    def tail_values(self, block: int, slot: int = 0) -> Segment:
+        """The values of tail block ``block``."""
+        end = (block + 1) * self._layout.tail_block_bytes
+        return Segment(
+            self.config,
+            SegmentKind.TAIL_VALUES,
+            self.tail_bytes[end - self._layout.tail_value_bytes : end],
+            tail_value_steps(self.tail, block, self.config),
+            slot,
+        )
+
+    def deltas(self, chunk: int, slot: int = 0, *, last: bool = False) -> Segment:
+        """The delta record of ``chunk``."""
+        start = chunk * self._layout.chunk_bytes
+        return Segment(
+            self.config,
+            SegmentKind.DELTAS,
+            self.chunk_bytes[start : start + self._layout.delta_bytes],
+            delta_steps(self.closed, chunk, self.config, last=last),
+            slot,
+            last=last,
+        )
+
+    def values(self, chunk: int, slot: int = 0) -> Segment:
+        """The value record of ``chunk``."""
+        end = (chunk + 1) * self._layout.chunk_bytes
+        return Segment(
+            self.config,
+            SegmentKind.VALUES,
+            self.chunk_bytes[end - self._layout.value_bytes : end],
+            value_steps(self.closed, chunk, self.config),
+            slot,
+        )

@@ -1,0 +1,304 @@
+"""Job intake: every status, at every boundary, and what an accepted job looks like."""
+
+import random
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import pytest
+from amaranth.hdl import Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.memory_image.job import JobDescriptor
+from golden.twin.sequence import PlannedJob
+from hw.config import BURST_BYTES, AttentionConfig, preset
+from hw.cores.job_intake import JobIntake, ticket_layout
+from hw.cores.payloads import job_layout, planned_job, slot_bits
+from hw.formats import FP16_BITS, KVFormat, Status
+from tb.harness import Hang, pack, simulate, unpack
+
+CONFIGS = {
+    "tiny": preset("tiny"),
+    "lm": preset("lm"),
+    # Addresses and layers up to the ends of their fields.
+    "widest": replace(
+        preset("tiny"), rows=1, layers=256, kv_heads=256, jobs_in_flight=2, memory_bytes=1 << 32
+    ),
+}
+
+
+class IntakeBench(wiring.Component):
+    """The intake with ``retired`` as a stream: an item frees a slot once one is taken."""
+
+    def __init__(self, config: AttentionConfig) -> None:
+        self._intake = JobIntake(config)
+        self._slots = config.jobs_in_flight
+        members = dict(self._intake.signature.members)
+        del members["retired"]
+        super().__init__({**members, "retire": In(stream.Signature(1)), "most": Out(4)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.intake = intake = self._intake
+        for name in ("job", "load", "planned", "ticket"):
+            inner, outer = getattr(intake, name), wiring.flipped(getattr(self, name))
+            wiring.connect(m, *((outer, inner) if name == "job" else (inner, outer)))
+        # Only a job whose ticket is out can end.
+        ended = Signal(4)
+        held = Signal(4)
+        ticketed = self.ticket.valid & self.ticket.ready
+        m.d.comb += [
+            self.query_scale.eq(intake.query_scale),
+            self.retire.ready.eq(ended != 0),
+            intake.retired.eq(self.retire.valid & self.retire.ready),
+        ]
+        m.d.sync += [
+            ended.eq(ended + ticketed - intake.retired),
+            held.eq(held + (self.job.valid & self.job.ready) - intake.retired),
+        ]
+        with m.If(held > self.most):
+            m.d.sync += self.most.eq(held)
+        return m
+
+
+@cache
+def device(name: str) -> IntakeBench:
+    """One component per configuration, so that all runs share its elaboration and build."""
+    return IntakeBench(CONFIGS[name])
+
+
+def status_of(job: JobDescriptor, config: AttentionConfig) -> Status:
+    """The status that the contract gives a descriptor: the lowest code that applies."""
+    if job.config_hash != config.config_hash:
+        return Status.CONFIG_MISMATCH
+    if not 1 <= job.context <= config.max_context:
+        return Status.CONTEXT_RANGE
+    if job.layer >= config.layers:
+        return Status.LAYER_RANGE
+    if job.kv_head >= config.kv_heads:
+        return Status.HEAD_RANGE
+    sizes = KVFormat(config).region_bytes(job.context)
+    for region, size in sizes.items():
+        address = getattr(job, f"{region}_address")
+        if size and (address % BURST_BYTES or address + size > config.memory_bytes):
+            return Status.ADDRESS_RANGE
+    if any((scale >> 10) & 31 == 31 for scale in job.query_scale):
+        return Status.SCALE_NOT_FINITE
+    return Status.OK
+
+
+def good(config: AttentionConfig, job_id: int = 0, **fields: Any) -> JobDescriptor:
+    """A job without a fault, or with those in ``fields``."""
+    facts: dict[str, Any] = {
+        "job_id": job_id,
+        "config_hash": config.config_hash,
+        "layer": config.layers - 1,
+        "kv_head": config.kv_heads - 1,
+        "context": config.max_context,
+        "base_address": 0,
+        "chunk_address": BURST_BYTES,
+        "tail_address": 2 * BURST_BYTES,
+        "query_scale": tuple(0x3C00 + row for row in range(config.rows)),
+    }
+    return JobDescriptor(**{**facts, **fields})
+
+
+def boundary_jobs(config: AttentionConfig) -> list[tuple[JobDescriptor, Status]]:
+    """Both sides of every limit, with the status that is expected of each."""
+    w, memory = config.window, config.memory_bytes
+    ok, jobs = Status.OK, []
+
+    def add(status: Status, **fields: Any) -> None:
+        jobs.append((good(config, len(jobs), **fields), status))
+
+    add(Status.CONFIG_MISMATCH, config_hash=config.config_hash ^ 1)
+    add(Status.CONFIG_MISMATCH, config_hash=config.config_hash ^ 1 << 31)
+    for context in (1, 7, 8, 9, w, 2 * w - 1, 2 * w, 2 * w + 1, 3 * w, 3 * w + 1):
+        add(ok, context=context)
+    add(ok, context=config.max_context - 1)
+    add(ok, context=config.max_context)
+    for context in (0, config.max_context + 1, (1 << 16) - 1):
+        add(Status.CONTEXT_RANGE, context=context)
+    for field, limit, status in (
+        ("layer", config.layers, Status.LAYER_RANGE),
+        ("kv_head", config.kv_heads, Status.HEAD_RANGE),
+    ):
+        add(ok, **{field: 0})
+        for number in {limit, 255} if limit < 256 else ():
+            add(status, **{field: number})
+    contexts = (1, 2 * w, 2 * w + 1, config.max_context)
+    for context in contexts:
+        for region, size in KVFormat(config).region_bytes(context).items():
+            field = f"{region}_address"
+            last = memory - size
+            # A region without content is not checked, wherever it is said to be.
+            bad = Status.ADDRESS_RANGE if size else ok
+            if size:
+                add(ok, context=context, **{field: last})
+            for address in (last + BURST_BYTES, last + 1, last - 1, 1, 16, (1 << 32) - 1, 1 << 31):
+                inside = size and address % BURST_BYTES == 0 and address + size <= memory
+                if address < 1 << 32:
+                    add(ok if inside else bad, context=context, **{field: address})
+    for bits in (0x7C00, 0xFC00, 0x7E00, 0x7FFF):
+        for row in range(config.rows):
+            scales = tuple(bits if row == other else 0x7BFF for other in range(config.rows))
+            add(Status.SCALE_NOT_FINITE, query_scale=scales)
+    # Everything wrong at once, then less and less of it.
+    wrong: dict[str, Any] = {
+        "config_hash": 0,
+        "context": 0,
+        "layer": 255,
+        "kv_head": 255,
+        "tail_address": 1,
+        "query_scale": (0x7C00,) * config.rows,
+    }
+    if config.layers < 256:
+        for code, field in enumerate(list(wrong), start=1):
+            add(Status(code), **wrong)
+            del wrong[field]
+    return jobs
+
+
+@dataclass
+class Expected:
+    """What follows from descriptors."""
+
+    ticket: list[dict[str, Any]]
+    planned: list[dict[str, Any]]
+    load: list[int]
+    query_scale: dict[int, tuple[int, ...]]
+
+
+def expected(jobs: list[JobDescriptor], config: AttentionConfig) -> Expected:
+    """Slots are given in turn; a refused job takes one and loads its queries, but has no plan."""
+    found = Expected([], [], [], {})
+    for index, job in enumerate(jobs):
+        status, slot = status_of(job, config), index % config.jobs_in_flight
+        found.load.append(slot)
+        found.query_scale[slot] = job.query_scale
+        found.ticket.append({"job_id": job.job_id, "slot": slot, "status": status})
+        if status in (Status.OK, Status.SCALE_NOT_FINITE):
+            addresses = (job.base_address, job.chunk_address, job.tail_address)
+            plan = PlannedJob.at(job.context, config, slot=slot, addresses=addresses)
+            found.planned.append(vars(plan))
+    return found
+
+
+def check(name: str, jobs: list[JobDescriptor], **options: Any) -> Any:
+    """Run the jobs and compare every item and the scales at the end; the run comes back."""
+    config = CONFIGS[name]
+    wanted = expected(jobs, config)
+    run = simulate(
+        device(name),
+        name=f"job_intake_{name}",
+        inputs={"job": [job.pack(config) for job in jobs], "retire": [0] * len(jobs)},
+        outputs={
+            "load": len(jobs),
+            "planned": len(wanted.planned),
+            "ticket": len(jobs),
+        },
+        observe=["query_scale", "most"],
+        **options,
+    )
+    assert [unpack(ticket_layout(config), x) for x in run.outputs["ticket"]] == wanted.ticket
+    assert [unpack(planned_job(config), x) for x in run.outputs["planned"]] == wanted.planned
+    assert run.outputs["load"] == wanted.load
+    row_bits = FP16_BITS * config.rows
+    for slot, scales in wanted.query_scale.items():
+        found = run.observed["query_scale"] >> slot * row_bits
+        for row, scale in enumerate(scales):
+            assert found >> row * FP16_BITS & 0xFFFF == scale
+    assert run.observed["most"] <= config.jobs_in_flight
+    return run
+
+
+def random_jobs(config: AttentionConfig, seed: int, count: int) -> list[JobDescriptor]:
+    """Jobs of which about half have some fault."""
+    print(f"job intake jobs of seed {seed}")
+    generator = random.Random(seed)
+    pool = [job for job, _ in boundary_jobs(config)]
+    return [replace(generator.choice(pool), job_id=generator.getrandbits(16)) for _ in range(count)]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_derived_widths(name: str) -> None:
+    config = CONFIGS[name]
+    ports = dict(JobIntake(config).signature.members)
+    assert ports.pop("query_scale").shape.size == 16 * config.rows * config.jobs_in_flight
+    assert ports.pop("retired").shape == 1
+    widths = {port: len(ports[port].signature.create().payload) for port in ("load",)}
+    widths |= {
+        port: ports[port].signature.members["payload"].shape.size
+        for port in ("job", "planned", "ticket")
+    }
+    slot = slot_bits(config)
+    chunks, tail = config.max_chunks.bit_length(), (2 * config.window).bit_length()
+    assert widths == {
+        "load": slot,
+        "job": 16 + 32 + 8 + 8 + 16 + 3 * 32 + 16 * config.rows,
+        "planned": slot + chunks + tail + 3 * 32,
+        "ticket": 16 + slot + 3,
+    }
+    assert job_layout(config).size == widths["job"]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_boundary(name: str) -> None:
+    config = CONFIGS[name]
+    jobs = boundary_jobs(config)
+    for job, status in jobs:
+        assert status_of(job, config) is status
+    run = check(name, [job for job, _ in jobs])
+    assert {x["status"] for x in expected([j for j, _ in jobs], config).ticket} >= {0, 1, 2, 5, 6}
+    assert run.observed["most"] >= 1
+
+
+@pytest.mark.parametrize(
+    "stall", [0.5, {"retire": 0.98}, {"load": 0.9, "planned": 0.9, "ticket": 0.9}], ids=str
+)
+def test_stalls(stall: Any) -> None:
+    run = check("tiny", random_jobs(CONFIGS["tiny"], 2, 40), stall=stall, seed=21)
+    if stall == {"retire": 0.98}:
+        assert run.observed["most"] == CONFIGS["tiny"].jobs_in_flight
+
+
+@pytest.mark.parametrize("cycle", [2, 3, 4, 5, 6, 33])
+def test_reset_in_flight(cycle: int) -> None:
+    """Every state of the first job, and one among many; the slots start again from 0."""
+    check("tiny", random_jobs(CONFIGS["tiny"], 3, 12), seed=cycle, reset_at=cycle)
+
+
+@pytest.mark.parametrize("name", ["tiny", "widest"])
+def test_takes_no_more_jobs_than_slots(name: str) -> None:
+    config = CONFIGS[name]
+    slots = config.jobs_in_flight
+    with pytest.raises(Hang, match=rf"input 'job' took {slots} of {slots + 1} items"):
+        simulate(
+            device(name),
+            name=f"job_intake_{name}",
+            inputs={"job": [good(config).pack(config)] * (slots + 1), "retire": []},
+            outputs={"load": slots, "planned": slots, "ticket": slots},
+            max_cycles=200,
+        )
+
+
+def test_pace() -> None:
+    """An accepted job takes 5 cycles when its queries are there at once, a refused one 4."""
+    config = CONFIGS["tiny"]
+    run = check("tiny", [good(config)] * 6)
+    # Taken in cycle 1; query slot in 3, ticket in 4, plan in 5.
+    assert run.first_output_cycle == {"load": 3, "ticket": 4, "planned": 5}
+    assert run.cycles == 5 * 6 + 1
+    run = check("tiny", [good(config, layer=255)] * 6)
+    assert run.cycles == 4 * 6 + 2
+
+
+def test_descriptor_fields_lie_as_the_contract_says() -> None:
+    config = CONFIGS["tiny"]
+    job = good(config, 0xABCD, base_address=0x12345678, query_scale=(0x1111, 0x2222))
+    fields = unpack(job_layout(config), job.pack(config))
+    assert fields["job_id"] == 0xABCD
+    assert fields["base_address"] == 0x12345678
+    assert fields["query_scale"] == 0x22221111
+    assert pack(job_layout(config), fields) == job.pack(config)
