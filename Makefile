@@ -23,10 +23,12 @@ PYTEST = $(PY) -m pytest tb/ -n $(WORKERS) --seed "$(SEED)" $(ARGS)
 # Verilog and area need less: no torch and no simulator.
 $(RTL):
 	@PYTHON="$(PYTHON)" hw/tools/setup.sh rtl
+	@rm -f .venv/.ready-*
 	@touch $@
 
 $(ALL):
 	@PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" hw/tools/setup.sh all
+	@rm -f .venv/.ready-*
 	@touch $(RTL) $@
 
 .PHONY: help

@@ -1,7 +1,7 @@
 """Golden data of the attention bench: jobs, the memory behind them, and what each must give.
 
-A workload is a set of named arrays (saved and loaded by ``golden.memory_image.bundle``), so that the
-bench compares integers and needs no torch.
+A workload is a set of named arrays (saved and loaded by ``golden.memory_image.bundle``), so that
+the bench compares integers and needs no torch.
 """
 
 from collections.abc import Sequence
@@ -33,6 +33,8 @@ class JobCase:
     kv_head: int = 0
     #: Fields of the descriptor to spoil, and the status that must follow.
     spoiled: tuple[tuple[str, int], ...] = ()
+    #: Bytes to overwrite in the memory: region (``base``, ``chunk``, ``tail``), offset, content.
+    poison: tuple[tuple[str, int, bytes], ...] = ()
     status: Status = Status.OK
 
 
@@ -56,10 +58,10 @@ def make_workload(cases: Sequence[JobCase], config: AttentionConfig) -> Arrays:
     Returns
     -------
     dict
-        ``image`` bytes of the memory; per job (first dimension): ``label``, ``job`` (packed descriptor,
-        little-endian bytes), ``query`` (beats of 16 bytes), ``status``, ``context``, ``output [rows, d]``,
-        ``maximum [rows]``, ``sum [rows]``, ``selected`` (number of chunks); and ``selection``, the
-        chunks of all jobs one after the other. Refused jobs have zeros and no chunks.
+        ``image`` bytes of the memory; per job (first dimension): ``label``, ``job`` (packed
+        descriptor, little-endian bytes), ``query`` (beats of 16 bytes), ``status``, ``context``,
+        ``output [rows, d]``, ``maximum [rows]``, ``sum [rows]``, ``selected`` (number of chunks);
+        and ``selection``, the chunks of all jobs one after the other. Refused jobs have zeros and no chunks.
     """
     image = MemoryImage(config)
     job_bytes = -(-sum(job_fields(config).values()) // 8)
@@ -70,8 +72,12 @@ def make_workload(cases: Sequence[JobCase], config: AttentionConfig) -> Arrays:
     selections: list[Tensor] = []
     for number, case in enumerate(cases):
         codes, scale = quantise_query(case.query)
+        placement = image.place(case.cache)
+        for region, offset, content in case.poison:
+            start = getattr(placement, f"{region}_address") + offset
+            image.data[start : start + len(content)] = content
         descriptor = JobDescriptor.at(
-            image.place(case.cache),
+            placement,
             scale,
             config,
             job_id=number & 0xFFFF,
@@ -107,7 +113,5 @@ def make_workload(cases: Sequence[JobCase], config: AttentionConfig) -> Arrays:
         "maximum": np.array(rows["maximum"], np.int64),
         "sum": np.array(rows["sum"], np.int64),
         "selected": np.array([len(s) for s in selections], np.int64),
-        "selection": torch.cat(selections).numpy()
-        if selections
-        else np.zeros(0, np.int64),
+        "selection": torch.cat(selections).numpy() if selections else np.zeros(0, np.int64),
     }

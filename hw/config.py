@@ -1,7 +1,8 @@
-"""The one description of a generated accelerator: parameters, named presets, derived sizes, config hash.
+"""The one description of an accelerator: parameters, named presets, derived sizes, config hash.
 
-Nothing here imports Amaranth or torch, so RTL, golden model and tools share this file. Every width or
-count that follows from the parameters is derived here once; contradictions are refused on construction.
+Nothing here imports Amaranth or torch, so RTL, golden model and tools share this file. Every width
+or count that follows from the parameters is derived here once; contradictions are refused on
+construction.
 """
 
 import hashlib
@@ -55,7 +56,7 @@ class AttentionConfig:
     budget: int = 384
     #: Bits of a tail value: 16 or 8.
     tail_value_bits: int = 16
-    #: How the estimates of the query heads of a group become one selection score: ``max`` or ``mean``.
+    #: How the estimates of a group's query heads become one selection score: ``max`` or ``mean``.
     group_combine: str = "max"
     #: Longest context in tokens, 2 * window to 32768, a multiple of ``window``.
     max_context: int = 2048
@@ -138,8 +139,9 @@ class AttentionConfig:
     def closed_tokens(self, context: int) -> int:
         """Closed tokens of a decode step at ``context`` tokens, the new one included.
 
-        The step that brings the tail to ``2 * window`` still attends to all of them; the older window
-        closes after it. So the tail holds ``window + 1`` to ``2 * window`` tokens once one has closed.
+        The step that brings the tail to ``2 * window`` still attends to all of them; the older
+        window closes after it. So the tail holds ``window + 1`` to ``2 * window`` tokens once one
+        has closed.
         """
         return max(0, (context - 1) // self.window - 1) * self.window
 

@@ -42,7 +42,7 @@ OUTPUT_FRACTION = 15
 
 #: Piecewise linear ``2**f`` for f in [0, 1): 16 segments of 256 steps. Segment i is
 #: ``EXP2_OFFSET[i] + (EXP2_SLOPE[i] * x >> 8)`` with x the low 8 bits of the 12-bit fraction; the
-#: result has EXP2_FRACTION fraction bits. The offsets sit below the chord's ends by a quarter of the
+#: result has EXP2_FRACTION fraction bits. The offsets sit below the chord's ends by half of the
 #: bend, which halves the largest error; tb/cores/test_exp2.py checks every one of the 4096 inputs.
 EXP2_SEGMENTS = 16
 EXP2_FRACTION = 14

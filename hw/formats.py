@@ -1,7 +1,7 @@
 """Every bit field of every record in DRAM and of the job descriptor, once (docs/contracts.md).
 
-Sizes and field positions only: ``golden.memory_image`` packs and unpacks with them, the RTL derives its
-layouts from them. No Amaranth and no torch here.
+Sizes and field positions only: ``golden.memory_image`` packs and unpacks with them, the RTL derives
+its layouts from them. No Amaranth and no torch here.
 """
 
 from dataclasses import dataclass

@@ -13,7 +13,7 @@ from tb.attention.catalogue import SCENARIOS
 from tb.attention.golden_data import golden_data
 from tb.attention.report import make_report, print_summary, write_report
 from tb.attention.runner import run_attention
-from tb.harness import SimulationError
+from tb.harness import HarnessError
 
 _LARGEST_SEED = 2**31 - 1
 
@@ -32,7 +32,7 @@ def main(test: str, preset_name: str, seed: int, waves: bool) -> None:
         run = run_attention(
             config, data, seed=seed, stall=scenario.stall, memory=scenario.memory, waves=waves
         )
-    except (GoldenDataError, SimulationError) as error:
+    except (GoldenDataError, HarnessError) as error:
         console.print(f"[bold red]FAILED[/]  {test}: {error}", markup=True)
         sys.exit(1)
     report = make_report(scenario, config, data, run, path)

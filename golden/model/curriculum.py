@@ -53,7 +53,8 @@ PHASES = (
     Phase(until=0.08, length=128, repeat=0.60, copy=0.05, recall=0.25, pairs=(1, 4)),
     Phase(until=0.25, length=256, repeat=0.20, copy=0.15, recall=0.40, pairs=(2, 10)),
     Phase(until=0.55, length=512, repeat=0.05, copy=0.15, recall=0.40, pairs=(4, 16)),
-    Phase(until=1.00, length=1024, repeat=0.02, copy=0.15, recall=0.40, pairs=(8, 20)),
+    Phase(until=0.78, length=1024, repeat=0.02, copy=0.15, recall=0.40, pairs=(8, 20)),
+    Phase(until=1.00, length=2048, repeat=0.02, copy=0.15, recall=0.40, pairs=(8, 20)),
 )
 
 

@@ -17,7 +17,7 @@ WEIGHTS = Path(__file__).parent / "weights" / "lm.safetensors"
 
 
 def save_weights(model: LanguageModel, path: Path, *, notes: dict[str, str] | None = None) -> None:
-    """Write the weights rounded to bfloat16, and their SHA-256 beside them (``sha256sum -c`` checks it).
+    """Write the weights rounded to bfloat16, and their SHA-256 for ``sha256sum -c`` beside them.
 
     ``notes`` (seed, tokens seen and so on) go into the file's metadata beside the configuration.
     """

@@ -128,8 +128,8 @@ def compress_window(
     delta_size = affine_values(delta_codes, delta_scale, delta_minimum).abs()
     delta_mask = keep_largest(delta_size, config.key_keep)
 
-    # Values: channel by channel over the tokens of a value group, tokens last. Base tokens count as 0
-    # for the range; their own 4 bits divide the same range into smaller steps.
+    # Values: channel by channel over the tokens of a value group, tokens last. For the range, base
+    # tokens count as 0; their own 4 bits divide the same range into smaller steps.
     by_channel = ordered_values.unflatten(-2, (-1, config.value_group)).transpose(-1, -2)
     is_base = torch.arange(config.value_group) % config.chunk == 0
     others = by_channel.masked_fill(is_base, 0.0)

@@ -53,7 +53,7 @@ def attention(
     selection
         Chunks to attend to instead of those that the selector finds, int64 ``[k]``.
     """
-    closed = _chunks(cache.closed)
+    closed = chunk_view(cache.closed)
     estimates = base_key_sums(query, closed, config)
     if selection is None:
         selection = select(config, selection_score(score(estimates, query_scale), config))
@@ -91,7 +91,7 @@ def attention(
     )
 
 
-def _chunks(closed: CompressedWindow) -> CompressedWindow:
+def chunk_view(closed: CompressedWindow) -> CompressedWindow:
     """The closed windows with one leading dimension of chunks instead of windows and chunks."""
 
     def flat(x: Tensor) -> Tensor:

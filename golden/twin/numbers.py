@@ -1,4 +1,4 @@
-"""Integer primitives of the twin: rounding shift, saturation, FP16 fields (docs/contracts.md, section 4)."""
+"""Integer primitives of the twin: rounding, saturation, FP16 fields (docs/contracts.md)."""
 
 import torch
 from torch import Tensor
@@ -7,8 +7,8 @@ from torch import Tensor
 def round_half_up(value: Tensor, shift: Tensor | int) -> Tensor:
     """``floor(value * 2**-shift + 1/2)`` elementwise; a shift of 0 or less is an exact left shift.
 
-    ``value`` is int64, ``shift`` an integer or an int64 tensor that broadcasts against it. Shifts above
-    62 act as 62, which empties every number of the contract but the sign of a negative half.
+    ``value`` is int64, ``shift`` an integer or an int64 tensor that broadcasts against it. Shifts
+    above 62 act as 62, which empties every number of the contract but the sign of a negative half.
     """
     shift = torch.as_tensor(shift, dtype=torch.int64)
     right = shift.clamp(0, 62)

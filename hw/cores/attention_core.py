@@ -217,7 +217,7 @@ class AttentionCore(wiring.Component):
         sequencer: Sequencer,
         key_accumulator: KeyAccumulator,
     ) -> None:
-        """Give each selected chunk to the sequencer, its key sums to the accumulator, and a copy out.
+        """Send each selected chunk to the sequencer and out, its key sums to the accumulator.
 
         Both queues hold the lists of two jobs: one in its formal pass, one that waits for it.
         """

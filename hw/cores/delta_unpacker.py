@@ -1,10 +1,10 @@
 """Beats of a delta record become steps of the PE array."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import BEAT_BITS, BEAT_BYTES, AttentionConfig
+from hw.config import BEAT_BITS, AttentionConfig
 from hw.cores.gearbox import Gearbox
 from hw.cores.mask_expand import MaskExpand
 from hw.cores.payloads import BEAT, PAIR, segment_header, work_layout
@@ -13,7 +13,7 @@ from hw.streams import StreamFIFO
 
 
 class DeltaUnpacker(wiring.Component):
-    """Latency 1 cycle; one (token, group) a cycle.
+    """Latency 2 cycles, 3 with a queue above 8 beats; one (token, group) a cycle.
 
     Digits 0 to 31 of a step are the channels' delta codes, digits 32 to 63 their mask bits.
 
@@ -48,10 +48,20 @@ class DeltaUnpacker(wiring.Component):
         )
         # Steps come slower than beats. What is left when the record has come waits here, so that
         # the beats of the next segment need not.
-        beats = layout.delta_bytes // BEAT_BYTES
-        behind = beats - beats * layout.delta_element_bits // BEAT_BITS
+        data_beats = -(-layout.delta_elements * layout.delta_element_bits // BEAT_BITS)
+        behind = data_beats - data_beats * layout.delta_element_bits // BEAT_BITS
         m.submodules.queue = queue = StreamFIFO(BEAT, depth=behind + 2)
-        wiring.connect(m, wiring.flipped(self.beats), queue.input)
+        # Beats of padding are dropped.
+        place = Signal(range(data_beats + 1))
+        has_data = place != data_beats
+        m.d.comb += [
+            queue.input.payload.eq(self.beats.payload),
+            queue.input.payload.last.eq(place == data_beats - 1),
+            queue.input.valid.eq(self.beats.valid & has_data),
+            self.beats.ready.eq(queue.input.ready | ~has_data),
+        ]
+        with m.If(self.beats.valid & self.beats.ready):
+            m.d.sync += place.eq(Mux(self.beats.payload.last, 0, place + has_data))
         wiring.connect(m, queue.output, gearbox.beats)
         element = data.View(
             data.StructLayout(

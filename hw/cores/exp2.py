@@ -22,7 +22,7 @@ class Exp2(wiring.Component):
     fraction : In(12)
         f, in units of 2**-12.
     power : Out(15)
-        ``2**f``, in units of 2**-14: from 16384 (one) to 32767.
+        ``2**f``, in units of 2**-14: from 16384 (one) to 32758.
     """
 
     def __init__(self) -> None:

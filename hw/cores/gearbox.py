@@ -13,9 +13,9 @@ from hw.cores.payloads import BEAT
 class Gearbox(wiring.Component):
     """Cuts a record of packed elements out of its beats: latency 1 cycle, one element a cycle.
 
-    A record is ``elements`` elements of ``element_bits`` bits without gaps, then padding up to the
-    beat marked ``last``. The padding is dropped. The next record's first beat may come with this
-    one's last element, so records follow each other without a gap.
+    A record is ``elements`` elements of ``element_bits`` bits without gaps, padded to a beat; its
+    last beat is marked ``last``. The next record's first beat may come with this one's last
+    element, so records follow each other without a gap.
 
     Parameters
     ----------
@@ -63,8 +63,6 @@ class Gearbox(wiring.Component):
         buffer = Signal(capacity * unit)
         level = Signal(range(capacity + 1))
         index = Signal(range(self._count))
-        #: All elements are out; what is left of the record is padding.
-        draining = Signal()
         #: The record's last beat is in the buffer.
         complete = Signal()
 
@@ -72,7 +70,7 @@ class Gearbox(wiring.Component):
         give = Signal()
         final = index == self._count - 1
         m.d.comb += [
-            elements.valid.eq((level >= element_units) & ~draining),
+            elements.valid.eq(level >= element_units),
             elements.payload.data.eq(buffer[: self._element_bits]),
             elements.payload.last.eq(final),
             give.eq(elements.valid & elements.ready),
@@ -85,28 +83,22 @@ class Gearbox(wiring.Component):
             over.eq(give & final),
             left.eq(Mux(over, 0, level - Mux(give, element_units, 0))),
             # A beat needs room. One of the next record may come as soon as this one's are all out.
-            beats.ready.eq(draining | ((~complete | over) & (left <= element_units))),
+            beats.ready.eq((~complete | over) & (left <= element_units)),
         ]
         # Bits above the fill level are 0, so that a beat can be put in with an OR.
         kept = Mux(over, 0, Mux(give, buffer >> self._element_bits, buffer))
         # At most this many units are left when a beat comes: the shifter needs no more.
         offset = Cat(Const(0, unit.bit_length() - 1), left[: element_units.bit_length()])
 
-        with m.If(draining):
-            m.d.sync += draining.eq(~(take & beats.payload.last))
-        with m.Else():
-            with m.If(give):
-                m.d.sync += index.eq(Mux(final, 0, index + 1))
-            m.d.sync += [buffer.eq(kept), level.eq(left)]
-            with m.If(over & ~complete):
-                # What is left of this record is padding, in the buffer and in its beats.
-                m.d.sync += draining.eq(~(take & beats.payload.last))
-            with m.Elif(take):
-                m.d.sync += [
-                    buffer.eq(kept | (beats.payload.data << offset)),
-                    level.eq(left + beat_units),
-                    complete.eq(beats.payload.last),
-                ]
-            with m.Elif(over):
-                m.d.sync += complete.eq(0)
+        m.d.sync += [buffer.eq(kept), level.eq(left)]
+        with m.If(give):
+            m.d.sync += index.eq(Mux(final, 0, index + 1))
+        with m.If(take):
+            m.d.sync += [
+                buffer.eq(kept | (beats.payload.data << offset)),
+                level.eq(left + beat_units),
+                complete.eq(beats.payload.last),
+            ]
+        with m.Elif(over):
+            m.d.sync += complete.eq(0)
         return m

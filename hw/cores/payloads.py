@@ -4,8 +4,10 @@ Only the layouts of this file travel between the core's units; those at the core
 docs/contracts.md.
 """
 
+from enum import IntEnum
+
 from amaranth.hdl import signed, unsigned
-from amaranth.lib import data, enum
+from amaranth.lib import data
 
 from hw.config import BEAT_BITS, AttentionConfig
 from hw.constants import (
@@ -22,7 +24,7 @@ from hw.formats import FP16_BITS, StepKind, job_fields
 LANES = 4
 
 
-class SegmentKind(enum.Enum, shape=3):
+class SegmentKind(IntEnum):
     """What the beats of one fetched segment are."""
 
     BASE_KEYS = 0
@@ -79,7 +81,7 @@ def segment_header(config: AttentionConfig) -> data.StructLayout:
             "slot": slot_bits(config),
             #: Keys of the block that exist, less one.
             "present_less_one": range(config.chunk),
-            #: First and last segment of the job's pass (base keys), first and last unit (formal pass).
+            #: First and last segment of the pass (base keys), first and last unit (formal pass).
             "first": 1,
             "last": 1,
         }

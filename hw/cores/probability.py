@@ -10,7 +10,6 @@ from hw.constants import (
     MAXIMUM_BITS,
     OPERAND_BITS,
     PROBABILITY_FRACTION,
-    PROBABILITY_MAX,
     SCORE_BITS,
     SCORE_FRACTION,
 )
@@ -26,8 +25,8 @@ class Probability(wiring.Component):
     """``p = 2**(score - exponent)`` of a token and its weight ``w = p * value scale``.
 
     Latency: 3 cycles to ``probability``, 5 to ``weight``, counting only cycles with ``advance``
-    high; one token per such cycle. The weight needs no clamp: the largest mantissa is the one that
-    leaves ``p`` as it is.
+    high; one token per such cycle. Neither needs a clamp to 4095: the largest power, 32758, is
+    rounded to 4095 when it is halved once, and the largest mantissa leaves ``p`` as it is.
 
     Members
     -------
@@ -90,7 +89,7 @@ class Probability(wiring.Component):
                 fraction.eq(self.score),
                 halvings.eq(Mux(~self.present | (distance >= _FAR), _FAR, distance)),
                 power.eq(exp2.power),
-                self.probability.eq(Mux(rounded > PROBABILITY_MAX, PROBABILITY_MAX, rounded)),
+                self.probability.eq(rounded),
                 product.eq(self.probability * delayed(self.mantissa, 3)),
                 doubled.eq(aligned >> delayed(self.drop, 4)),
             ]

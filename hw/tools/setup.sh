@@ -4,8 +4,7 @@
 #   hw/tools/setup.sh rtl     what Verilog and area need (no torch)
 #   hw/tools/setup.sh all     that, and simulation, golden model, training, linters
 #
-# Environment: PYTHON (default python3), TORCH_INDEX (package index to take torch from, alone),
-# STAMP (file to create when done; the one of "rtl" is named in RTL_STAMP).
+# Environment: PYTHON (default python3), TORCH_INDEX (package index to take torch from, alone).
 set -eu
 cd "$(dirname "$0")/../.."
 

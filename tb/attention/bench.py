@@ -5,10 +5,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AttentionConfig
-from hw.cores.job_intake import job_layout
 from hw.cores.job_retire import completion_layout
 from hw.cores.normaliser import OUTPUT_LAYOUT
-from hw.cores.payloads import chunk_bits
+from hw.cores.payloads import chunk_bits, job_layout
 from hw.cores.query_store import QUERY_BEAT
 from hw.memory.port import request_layout, response_layout, tag_bits
 
@@ -61,6 +60,7 @@ class AttentionBench(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
+        """Connect core and memory, and read the counters out at the end."""
         m = Module()
         config = self._config
         request = Signal(request_layout(config))

@@ -9,7 +9,7 @@ from golden.captured import captured_cases
 from golden.tensors import CASES
 from golden.workload import JobCase, case_from_tensors
 from hw.config import AttentionConfig
-from hw.formats import Status
+from hw.formats import KVFormat, Status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Scenario:
     #: Probability of a stall per cycle on every stream of the core.
     stall: float = 0.0
     #: Options of the memory model.
-    memory: dict[str, int] = field(default_factory=lambda: {"latency_min": 60})
+    memory: dict[str, int | str] = field(default_factory=lambda: {"latency_min": 60})
 
 
 def boundary_contexts(config: AttentionConfig) -> list[int]:
@@ -102,9 +102,19 @@ def fault_cases(config: AttentionConfig, seed: int) -> list[JobCase]:
             Status.CONFIG_MISMATCH,
         ),
     ]
+    infinity, nan = b"\x00\x7c", b"\x01\xfe"
+    poisoned: list[tuple[str, tuple[str, int, bytes]]] = [
+        ("infinite base scale", ("base", 0, infinity)),
+        ("minimum of a base key is not a number", ("base", 2, nan)),
+        ("infinite tail key scale", ("tail", 4, infinity)),
+        ("tail value scale is not a number", ("tail", KVFormat(config).key_scale_bytes, nan)),
+    ]
     cases = []
     for label, fields, status in spoiled:
         cases += [replace(good[0], label=label, spoiled=fields, status=status), *good]
+    for label, poison in poisoned:
+        bad = replace(good[0], label=label, poison=(poison,), status=Status.SCALE_NOT_FINITE)
+        cases += [bad, *good]
     return cases
 
 
@@ -112,7 +122,7 @@ def _source_of_fused(config: AttentionConfig) -> str:
     return "captured from the trained model" if config.head_dim == 64 else "synthetic"
 
 
-_HARSH = {
+_HARSH: dict[str, int | str] = {
     "latency_min": 1,
     "latency_max": 90,
     "shuffle": 1,

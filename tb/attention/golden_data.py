@@ -18,7 +18,7 @@ _SOURCES = ("golden", "hw/config.py", "hw/constants.py", "hw/formats.py", "tb/at
 
 
 def golden_data(scenario: Scenario, config: AttentionConfig, seed: int) -> tuple[Path, Arrays]:
-    """File and arrays (see ``golden.workload``) of ``scenario``; made anew only if a source changed.
+    """File and arrays (see ``golden.workload``) of ``scenario``; made anew if a source changed.
 
     Raises
     ------

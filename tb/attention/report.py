@@ -47,7 +47,7 @@ def useful_digits(config: AttentionConfig, counters: dict[str, int]) -> float:
 def make_report(
     scenario: Scenario, config: AttentionConfig, data: Arrays, run: AttentionRun, golden: Path
 ) -> dict[str, Any]:
-    """Every figure of a run, with what it is: measured (a counter), or derived (arithmetic on one)."""
+    """Every figure of a run, labelled measured (a counter) or derived (arithmetic on one)."""
     counters, cycles = run.counters, run.cycles
     contexts = [int(c) for c, s in zip(data["context"], data["status"], strict=True) if s == 0]
     required = sum(required_bytes(config, context) for context in contexts)
@@ -120,9 +120,7 @@ def print_summary(report: dict[str, Any], path: Path, console: Console) -> None:
         f"{compared['jobs']} of {compared['planned_jobs']} jobs, {compared['words']} words, "
         f"{compared['chunks']} selected chunks: {len(compared['differences'])} differences",
     )
-    table.add_row(
-        "design", f"preset {report['preset']}, config hash {report['config_hash']}"
-    )
+    table.add_row("design", f"preset {report['preset']}, config hash {report['config_hash']}")
     table.add_row("seed", str(report["seed"]))
     table.add_row("cycles", f"{measured['cycles']:,} (measured)")
     table.add_row(

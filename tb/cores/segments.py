@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,10 +19,26 @@ from golden.twin.steps import (
     tail_value_steps,
     value_steps,
 )
-from hw.config import BEAT_BYTES, AttentionConfig
+from hw.config import BEAT_BYTES, PRESETS, AttentionConfig
 from hw.cores.payloads import BEAT, SegmentKind, key_tag, segment_header, work_layout
 from hw.formats import KVFormat
-from tb.harness import pack
+from tb.cores.side_by_side import SideBySide
+from tb.harness import Run, pack, simulate, unpack
+
+CONFIGS = {
+    **PRESETS,
+    "wide": AttentionConfig(
+        name="wide",
+        head_dim=128,
+        rows=4,
+        group=16,
+        key_keep=8,
+        value_group=16,
+        tail_value_bits=8,
+        jobs_in_flight=8,
+    ),
+}
+"""The presets, and the most groups with the other width of tail values."""
 
 EXTREMES = ("random", "zero", "full", "edges")
 """How `Cache` draws a number: any, 0, the largest, or 0 and the largest at random."""
@@ -271,3 +288,52 @@ class Cache:
             value_steps(self.closed, chunk, self.config),
             slot,
         )
+
+
+def play(
+    bench: SideBySide,
+    name: str,
+    segments: Mapping[str, Sequence[Segment]],
+    *,
+    errors: Mapping[str, Sequence[Collection[int]]] | None = None,
+    **options: Any,
+) -> Run:
+    """Send segments through units with the streams ``header``, ``beats`` and ``work``; compare.
+
+    Parameters
+    ----------
+    bench, name
+        The units, and the name of their simulation.
+    segments
+        By unit; the others stay idle.
+    errors
+        By unit and segment, the indices of the beats that are marked.
+    options
+        As for `simulate`.
+    """
+    inputs: dict[str, list[int]] = {}
+    wanted: dict[str, list[int]] = {}
+    for unit in bench.signature.members:
+        sent = segments.get(unit, [])
+        marked = (errors or {}).get(unit, [()] * len(sent))
+        inputs[f"{unit}__header"] = [segment.header for segment in sent]
+        inputs[f"{unit}__beats"] = [
+            beat
+            for segment, indices in zip(sent, marked, strict=True)
+            for beat in segment.beats(indices)
+        ]
+        wanted[f"{unit}__work"] = [item for segment in sent for item in segment.work]
+    run = simulate(
+        bench,
+        name=name,
+        inputs=inputs,
+        outputs={stream: len(items) for stream, items in wanted.items()},
+        **options,
+    )
+    for unit, sent in segments.items():
+        got = run.outputs[f"{unit}__work"]
+        for index, (found, expected) in enumerate(zip(got, wanted[f"{unit}__work"], strict=True)):
+            if found != expected:
+                layout = work_layout(sent[0].config)
+                assert unpack(layout, found) == unpack(layout, expected), f"{unit}, step {index}"
+    return run

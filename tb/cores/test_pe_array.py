@@ -150,16 +150,16 @@ def test_twin_by_hand() -> None:
     config = CONFIGS["tiny"]
     operand = torch.arange(1, 33).view(1, 1, 32)
     digits = torch.zeros(1, 64, dtype=torch.int64)
-    digits[0, [0, 3, 4, 63]] = torch.tensor([1, 2, 3, 3])
+    digits[0, [3, 4, 63]] = torch.tensor([2, 3, 3])
     a, b = pe_array(config, StepKind.KEYS, digits, operand)
-    assert (a[0, 0].tolist(), b[0, 0].tolist()) == ([129 + 2 * 3 + 16 * 192, 0, 0, 0], [0] * 4)
+    assert (a[0, 0].tolist(), b[0, 0].tolist()) == ([128 + 2 * 3 + 16 * 192, 0, 0, 0], [0] * 4)
     a, b = pe_array(config, StepKind.DELTAS, digits, operand)
-    assert (a[0, 0].tolist(), b[0, 0].tolist()) == ([1 + 8 + 15, 0, 0, 0], [96, 0, 0, 0])
+    assert (a[0, 0].tolist(), b[0, 0].tolist()) == ([8 + 15, 0, 0, 0], [96, 0, 0, 0])
     a, b = pe_array(config, StepKind.VALUES, digits, operand)
-    assert a[0, 0].tolist() == [5 * (2 + 2 * 5 + 3 * 6), 0, 0, 12]
+    assert a[0, 0].tolist() == [5 * (2 * 5 + 3 * 6), 0, 0, 12]
     assert b[0, 0].tolist() == [5, 5, 5, 5]
     a, b = pe_array(config, StepKind.TAIL_VALUES, digits, operand, signed_bytes=True)
-    assert (a[0, 0].tolist(), b[0, 0].tolist()) == ([-127 + 2 * 3, -64 * 8, 0, 0], [0] * 4)
+    assert (a[0, 0].tolist(), b[0, 0].tolist()) == ([-128 + 2 * 3, -64 * 8, 0, 0], [0] * 4)
 
 
 @pytest.mark.parametrize("name", ["tiny", "one_row"])

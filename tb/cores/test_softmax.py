@@ -70,8 +70,9 @@ def make_job(config: AttentionConfig, kind: str, units: int, generator: random.R
     present = (torch.arange(config.chunk) < count[:, None]) | ~tail[:, None]
     if kind == "full":
         present = torch.ones_like(present)
-    # Absent tokens carry anything, the largest score and scale included.
-    scores = torch.where(present.unsqueeze(1), scores, torch.randint(LOWEST, HIGHEST + 1, shape))
+    # Absent tokens carry anything: scores like those of the others, or the largest of all.
+    anything = torch.where(torch.rand(shape) < 0.5, scores, torch.randint(LOWEST, HIGHEST, shape))
+    scores = torch.where(present.unsqueeze(1), scores, anything)
     patterns = torch.randint(0, 1 << 16, (units, config.chunk))
     special = torch.tensor([0, 1, 0x3FF, 0x400, 0x3C00, 0x7BFF, 0x7C00, 0xFFFF])
     chosen = special[torch.randint(0, 8, patterns.shape)]

@@ -422,6 +422,10 @@ def test_damaged_golden_data(tmp_path: Path) -> None:
             GoldenDataError, match=r"^checksum must be [0-9a-f]{64}, not [0-9a-f]{64}"
         ):
             load_golden(path, TINY)
+    renamed = {("data_y" if name == "data_x" else name): array for name, array in content.items()}
+    np.savez(path, **renamed)
+    with pytest.raises(GoldenDataError, match=r"^checksum must be [0-9a-f]{64}, not [0-9a-f]{64}"):
+        load_golden(path, TINY)
     np.savez(path, x=np.arange(3))
     with pytest.raises(GoldenDataError, match=r"^case.npz must be an intact golden data file: "):
         load_golden(path, TINY)

@@ -60,7 +60,7 @@ def test_input_errors() -> None:
     model = LanguageModel(SMALL)
     with pytest.raises(ValueError, match="tokens must be"):
         model(torch.zeros(5, dtype=torch.int64))
-    with pytest.raises(ValueError, match="sequence length must be 1..4096, not 4097"):
+    with pytest.raises(ValueError, match=r"sequence length must be 1\.\.4096, not 4097"):
         model(torch.zeros(1, 4097, dtype=torch.int64))
 
 
@@ -91,7 +91,8 @@ def test_rope_angles() -> None:
     """Pair i turns by position * theta ** (-2 i / D)."""
     cosine, sine = LanguageModel(SMALL).rotation(torch.tensor([[0, 3]]))
     assert cosine.shape == sine.shape == (1, 1, 2, 8)
-    assert torch.all(cosine[0, 0, 0] == 1) and torch.all(sine[0, 0, 0] == 0)
+    assert torch.all(cosine[0, 0, 0] == 1)
+    assert torch.all(sine[0, 0, 0] == 0)
     expected = [np.cos(3 * 10000 ** (-2 * i / 16)) for i in range(8)]
     np.testing.assert_allclose(cosine[0, 0, 1].numpy(), expected, atol=1e-6)
 

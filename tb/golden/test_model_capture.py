@@ -72,7 +72,8 @@ def test_second_capture_comes_from_the_cache(
     first = capture(TOKENS, weights=weights, cache=tmp_path / "cache")
     monkeypatch.setattr("golden.model.capture.load_model", pytest.fail)
     again = capture(TOKENS, weights=weights, cache=tmp_path / "cache")
-    assert again.digest == first.digest and again.layers == first.layers
+    assert again.digest == first.digest
+    assert again.layers == first.layers
     for name in ("key", "value", "query", "output", "tokens"):
         assert torch.equal(getattr(again, name), getattr(first, name))
 
@@ -115,9 +116,9 @@ def test_digest_follows_weights_and_tokens(weights: Path, tmp_path: Path) -> Non
 
 
 def test_input_errors(weights: Path) -> None:
-    with pytest.raises(ValueError, match="prompt must be one of .*, not 'sonnet'"):
+    with pytest.raises(ValueError, match=r"prompt must be one of .*, not 'sonnet'"):
         capture("sonnet", weights=weights, cache=None)
-    with pytest.raises(ValueError, match="token ids must be 0..263, not 5..264"):
+    with pytest.raises(ValueError, match=r"token ids must be 0\.\.263, not 5\.\.264"):
         capture([5, 264], weights=weights, cache=None)
     with pytest.raises(ValueError, match="prompt must be token ids"):
         capture([], weights=weights, cache=None)

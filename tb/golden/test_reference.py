@@ -319,6 +319,31 @@ def test_pruning_keeps_the_largest() -> None:
         assert [others[i] for i in mask.nonzero().flatten().tolist()] == sorted(best)
 
 
+def test_differences_are_from_the_quantised_base() -> None:
+    keys = torch.randn(16, 32, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
+    window = compress_window(keys, torch.zeros(16, 32), torch.zeros(16), TINY)
+    for chunk in range(2):
+        base = dequantise(quantise(keys[8 * chunk], 8, 16))
+        expected = quantise(keys[8 * chunk + 1 : 8 * chunk + 8] - base, 2, 16)
+        assert torch.equal(window.delta_scale[chunk], expected.scale)
+        assert torch.equal(window.delta_minimum[chunk], expected.minimum)
+        mask = window.delta_mask[chunk].flatten(-2)
+        assert torch.equal(window.delta_codes[chunk].flatten(-2), expected.codes * mask)
+
+
+def test_closing_reads_what_the_tail_held() -> None:
+    config = replace(TINY, tail_value_bits=8)
+    tensors = random_tensors(config, 33, 4)
+    sums = torch.zeros(33)
+    held_keys, held_values = dequantise_tail(
+        compress_tail(tensors.keys, tensors.values, config), config
+    )
+    closed = compress_cache(tensors.keys, tensors.values, sums, config).closed
+    expected = compress_window(held_keys[:16], held_values[:16], sums[:16], config)
+    for field in fields(CompressedWindow):
+        assert torch.equal(getattr(closed, field.name)[0], getattr(expected, field.name))
+
+
 def test_opposite_differences_tie() -> None:
     """+x and -x have the same size after dequantising, so only the index decides."""
     keys = torch.zeros(16, 32)

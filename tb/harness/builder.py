@@ -22,6 +22,7 @@ from pathlib import Path
 from cocotb_tools.check_results import get_results
 
 from hw.tools.progress import step
+from tb.harness.errors import HarnessError
 from tb.harness.files import BUILD_ROOT, digest, locked
 from tb.harness.runner import VerilatorRunner
 from tb.harness.toolchain import Verilator, check_wave_packages, verilator
@@ -32,11 +33,11 @@ _FAST_MAKE = ("OPT_FAST=-O3", "OPT_SLOW=-O1", "OPT_GLOBAL=-O3")
 _LOG_LINES = 40
 
 
-class BuildError(RuntimeError):
+class BuildError(HarnessError):
     """Verilator or the C++ compiler refused the sources; the message holds the end of its log."""
 
 
-class SimulationError(RuntimeError):
+class SimulationError(HarnessError):
     """A simulation ran and failed, or ended without a result; the message says what was found."""
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Any
 
 from amaranth.hdl import Module, Signal
 from amaranth.lib import fifo, stream, wiring
-from amaranth.lib.enum import Enum
 from amaranth.lib.wiring import In, Out
 
 DROPPED_ITEM = 3
 """Index of the item that a `Passage` with the fault DROP loses."""
 
 
-class Fault(Enum, shape=3):
+class Fault(IntEnum):
     """What a `Passage` can be told to do wrong."""
 
     NONE = 0

@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 
 from hw.tools.check_system import advice, missing_packages
+from tb.harness.errors import HarnessError
 
 OLDEST = (5, 36)
 """The oldest Verilator, as (major, minor), that cocotb 2 can load."""
@@ -37,7 +38,7 @@ _WHEEL_OVERRIDES = (
 )
 
 
-class ToolchainError(RuntimeError):
+class ToolchainError(HarnessError):
     """No usable Verilator, or a missing system package; the message says what to do."""
 
 

@@ -1,0 +1,161 @@
+"""``python -m hw.tools``: emit Verilog, measure area."""
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import click
+from amaranth.hdl import UnusedElaboratable
+from rich.console import Console
+from rich.table import Table
+
+from hw.config import AttentionConfig, ConfigError, preset
+from hw.cores.attention_core import AttentionCore
+from hw.tools.area import AreaError, AreaReport, measure
+from hw.tools.verilog import emit
+
+TOP = "attention_core"
+
+
+class Refused(click.ClickException):
+    """A request that cannot be met: one line on stderr, exit status 2."""
+
+    exit_code = 2
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the message alone, without the usage."""
+        click.echo(f"error: {self.format_message()}", file=file, err=file is None)
+
+
+def _config(context: click.Context, parameter: click.Parameter, name: str) -> AttentionConfig:
+    try:
+        return preset(name)
+    except ConfigError as error:
+        raise Refused(str(error)) from error
+
+
+_preset: Callable[[Any], Any] = click.option(
+    "--preset",
+    "config",
+    required=True,
+    callback=_config,
+    metavar="NAME",
+    help="Named configuration, see hw/config.py.",
+)
+
+
+def _output(default: str) -> Callable[[Any], Any]:
+    return click.option(
+        "--output",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=Path(default),
+        show_default=True,
+        help="Where the results go.",
+    )
+
+
+@click.group()
+def main() -> None:
+    """Tools of the generator."""
+    # A component that only lends its signature is never elaborated.
+    warnings.simplefilter("ignore", UnusedElaboratable)
+
+
+@main.command("verilog")
+@_preset
+@_output("build/verilog")
+def verilog_command(config: AttentionConfig, output: Path) -> None:
+    """Write standalone Verilog, its JSON sidecar and the register map to OUTPUT/<preset>."""
+    console = Console()
+    with console.status(f"elaborating {TOP} ({config.name})"):
+        files = emit(AttentionCore(config), TOP)
+    directory = output / config.name
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (directory / name).write_text(text)
+        console.print(f"{directory / name}  {text.count(chr(10))} lines", highlight=False)
+    console.print(f"config hash 0x{config.config_hash:08x}", highlight=False)
+
+
+@main.command("area")
+@_preset
+@_output("build/area")
+@click.option(
+    "--liberty",
+    type=click.Path(path_type=Path),
+    help="Cell library; without it the unit is the two-input NAND gate.",
+)
+def area_command(config: AttentionConfig, output: Path, liberty: Path | None) -> None:
+    """Synthesise every module; print areas and write OUTPUT/<preset>.json."""
+    console = Console()
+    with console.status(f"synthesising {TOP} ({config.name}), some minutes"):
+        try:
+            report = measure(
+                AttentionCore(config), TOP, output / "work" / config.name, liberty=liberty
+            )
+        except AreaError as error:
+            raise Refused(str(error)) from error
+    facts = {
+        "preset": config.name,
+        "config_hash": f"0x{config.config_hash:08x}",
+        "liberty": liberty.name if liberty else None,
+        **report.as_json(),
+    }
+    result = output / f"{config.name}.json"
+    result.write_text(json.dumps(facts, indent=2) + "\n")
+    console.print(_table(report))
+    for line in _totals(report):
+        console.print(line, highlight=False)
+    console.print(str(result), highlight=False)
+
+
+def _scaled(report: AreaReport, area: float) -> str:
+    return f"{area / 1000:.2f}" if report.unit == "GE" else f"{area:.0f}"
+
+
+def _unit(report: AreaReport) -> str:
+    return "kGE" if report.unit == "GE" else report.unit
+
+
+def _table(report: AreaReport) -> Table:
+    """One row per module, without what its submodules hold."""
+    unit = _unit(report)
+    table = Table("module", title=f"Area per module, without its submodules ({unit})")
+    for column in ("uses", "combinational", "flip-flops", "levels", "delay ps", "memory bits"):
+        table.add_column(column, justify="right")
+    for module in report.modules:
+        table.add_row(
+            module.name.removeprefix(f"{TOP}."),
+            str(module.instances),
+            _scaled(report, module.combinational),
+            _scaled(report, module.flip_flops),
+            str(module.levels),
+            "" if module.delay_ps is None else f"{module.delay_ps:.0f}",
+            ", ".join(f"{m.words} x {m.width}" for m in module.memories),
+        )
+    return table
+
+
+def _totals(report: AreaReport) -> list[str]:
+    unit, combinational, flip_flops = (
+        _unit(report),
+        _scaled(report, report.combinational),
+        _scaled(report, report.flip_flops),
+    )
+    lines = [
+        f"logic          {_scaled(report, report.logic)} {unit} "
+        f"(combinational {combinational}, flip-flops {flip_flops})",
+        f"longest path   {report.levels} levels",
+        f"memories       {report.memory_bits} bits",
+    ]
+    if report.memory_area is not None:
+        lines[-1] += f", modelled as {_scaled(report, report.memory_area)} {unit}"
+        total = report.logic + report.memory_area
+        lines.append(f"with memories  {_scaled(report, total)} {unit} (memories modelled)")
+    return lines
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m hw.tools")

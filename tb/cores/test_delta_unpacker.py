@@ -1,0 +1,60 @@
+"""The delta unpacker: records of all groupings, stalls, resets, exact cycles."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+
+from hw.cores.delta_unpacker import DeltaUnpacker
+from tb.cores.segments import CONFIGS, EXTREMES, Cache, Segment, play
+from tb.cores.side_by_side import SideBySide
+
+#: Cycles from the first beat to the first step; a long queue takes one more.
+LATENCY = {"tiny": 2, "lm": 2, "wide": 3}
+
+
+@cache
+def bench() -> SideBySide:
+    return SideBySide({name: DeltaUnpacker(config) for name, config in CONFIGS.items()})
+
+
+def segments(seed: int, extremes: tuple[str, ...] = EXTREMES) -> dict[str, list[Segment]]:
+    found: dict[str, list[Segment]] = {}
+    for name, config in CONFIGS.items():
+        found[name] = []
+        for index, extreme in enumerate(extremes):
+            cached = Cache(config, chunks=2, tail=1, seed=seed + index, extreme=extreme)
+            found[name] += [cached.deltas(i, slot=index, last=i == 1) for i in range(2)]
+    return found
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.5, 0.9])
+def test_segments(stall: float, seed: int) -> None:
+    print(f"seed {seed}")
+    play(bench(), "delta_unpacker", segments(seed), stall=stall, seed=seed)
+
+
+@pytest.mark.parametrize("stream", ["header", "beats", "work"])
+def test_stalls_on_one_stream(stream: str, seed: int) -> None:
+    print(f"seed {seed}")
+    stall = {f"{name}__{stream}": 0.9 for name in CONFIGS}
+    few = segments(seed, EXTREMES[:2])
+    play(bench(), "delta_unpacker", few, stall=stall, seed=seed)
+
+
+@pytest.mark.parametrize("reset_at", [4, 37])
+def test_reset_in_flight(reset_at: int, seed: int) -> None:
+    print(f"seed {seed}")
+    found = segments(seed + reset_at)
+    play(bench(), "delta_unpacker", found, stall=0.2, seed=seed, reset_at=reset_at)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_exact_cycles(name: str) -> None:
+    found = segments(1)[name]
+    run = play(bench(), "delta_unpacker", {name: found})
+    steps = sum(len(segment.work) for segment in found)
+    # The first beat is offered in cycle 1; then every step takes a cycle.
+    assert run.cycles == 1 + LATENCY[name] + steps
+    assert run.first_output_cycle == {f"{name}__work": 1 + LATENCY[name]}

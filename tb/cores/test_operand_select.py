@@ -1,0 +1,284 @@
+"""Operand selection: what every digit meets, unit headers, weights that come late, counters."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import pytest
+from amaranth.hdl import Module, Signal
+from amaranth.lib import memory, stream, wiring
+from amaranth.lib.data import StructLayout
+from amaranth.lib.wiring import In, Out
+
+from hw.config import DIGITS, AttentionConfig
+from hw.constants import PROBABILITY_MAX, QUERY_MAX, SUM_BITS
+from hw.cores.operand_select import OperandSelect, step_layout
+from hw.cores.payloads import (
+    key_tag,
+    slot_bits,
+    step_tag,
+    unit_header,
+    unit_weights,
+    work_layout,
+)
+from hw.cores.pe_row import OPERANDS
+from hw.cores.query_store import operand_layout, query_sum_layout
+from hw.formats import StepKind
+from tb.cores.segments import CONFIGS, Cache, Segment
+from tb.cores.side_by_side import SideBySide
+from tb.harness import Run, pack, simulate, unpack
+
+SELECTS = {**CONFIGS, "one_row": AttentionConfig(rows=1)}
+COUNT_BITS = 16
+COUNTERS = ("key_steps", "delta_steps", "value_steps", "tail_value_steps", "weight_wait")
+VALUE_KINDS = (StepKind.VALUES, StepKind.TAIL_VALUES)
+
+
+@cache
+def queries(name: str) -> list[dict[str, Any]]:
+    """What the store holds, by slot and group: codes and, independent of them, sums."""
+    config = SELECTS[name]
+    rng = random.Random(name)
+    half = 1 << SUM_BITS - 1
+    return [
+        {
+            "operand": [
+                [rng.randint(-QUERY_MAX, QUERY_MAX) & 0xFFF for _ in range(config.group)]
+                for _ in range(config.rows)
+            ],
+            "query_sum": [rng.randrange(-half, half) for _ in range(config.rows)],
+        }
+        for _ in range(config.jobs_in_flight * config.groups)
+    ]
+
+
+class WithStore(wiring.Component):
+    """The unit, a store with fixed queries at its read port, and its events counted."""
+
+    def __init__(self, name: str) -> None:
+        self._config = config = SELECTS[name]
+        self._select = OperandSelect(config)
+        self._queries = queries(name)
+        super().__init__(
+            {
+                "work": In(stream.Signature(work_layout(config))),
+                "weights": In(stream.Signature(unit_weights(config))),
+                "step": Out(stream.Signature(step_layout(config))),
+                "unit": Out(stream.Signature(unit_header(config))),
+                **{counter: Out(COUNT_BITS) for counter in COUNTERS},
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.select = select = self._select
+        for name in ("work", "weights"):
+            wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(select, name))
+        for name in ("step", "unit"):
+            wiring.connect(m, getattr(select, name), wiring.flipped(getattr(self, name)))
+        layout = StructLayout(
+            {
+                "operand": operand_layout(self._config),
+                "query_sum": query_sum_layout(self._config),
+            }
+        )
+        m.submodules.queries = store = memory.Memory(
+            shape=layout.size,
+            depth=len(self._queries),
+            init=[pack(layout, each) for each in self._queries],
+        )
+        port = store.read_port()
+        found = layout(port.data)
+        m.d.comb += [
+            port.en.eq(select.read_enable),
+            port.addr.eq(select.read_slot * self._config.groups + select.read_group),
+            select.operand.eq(found.operand),
+            select.query_sum.eq(found.query_sum),
+        ]
+        for counter in select.counters:
+            total = Signal(COUNT_BITS, name=f"total_{counter.name}")
+            m.d.sync += total.eq(total + counter.event)
+            m.d.comb += getattr(self, counter.name).eq(total)
+        return m
+
+
+@cache
+def bench() -> SideBySide:
+    return SideBySide({name: WithStore(name) for name in SELECTS})
+
+
+def weights(rng: random.Random, config: AttentionConfig) -> dict[str, Any]:
+    """A unit's weights, a third of them extreme, and a header of random bits."""
+    layout = unit_weights(config)
+    found: dict[str, Any] = unpack(layout, rng.getrandbits(layout.size))
+    found["weight"] = [
+        [
+            rng.choice((0, PROBABILITY_MAX, rng.randint(0, PROBABILITY_MAX)))
+            for _ in range(config.chunk)
+        ]
+        for _ in range(config.rows)
+    ]
+    return found
+
+
+def met(kind: StepKind, k: int) -> int:
+    """Which operand digit ``k`` meets: the table of docs/contracts.md, section 6."""
+    if kind is StepKind.KEYS:
+        return k // 4
+    if kind is StepKind.DELTAS:
+        return k % 32
+    if kind is StepKind.VALUES:
+        return (*range(1, 8), *range(1, 8), 0, 0)[k % 16]
+    return k // 4 % 8
+
+
+def operand_of_digit(
+    name: str, segment: Segment, index: int, row: int, unit: dict[str, Any] | None
+) -> list[int]:
+    """What each digit of step ``index`` of ``segment`` must meet; deltas have no digits past G."""
+    config, steps = SELECTS[name], segment.steps
+    if unit is not None:
+        return [unit["weight"][row][met(steps.kind, k)] for k in range(DIGITS)]
+    group = int(steps.group[index])
+    stored = queries(name)[segment.slot * config.groups + group]["operand"][row]
+    stored = stored + [0] * (OPERANDS - config.group)
+    first = 16 * int(steps.half[index]) if steps.kind is StepKind.KEYS else 0
+    return [stored[first + met(steps.kind, k)] for k in range(DIGITS)]
+
+
+def play(
+    segments: dict[str, list[Segment]], *, seed: int, observe: Sequence[str] = (), **options: Any
+) -> Run:
+    """Send segments and, for those of values, random weights; compare steps and headers."""
+    rng = random.Random(seed)
+    units = {
+        name: [
+            weights(rng, SELECTS[name]) if segment.steps.kind in VALUE_KINDS else None
+            for segment in segments.get(name, [])
+        ]
+        for name in SELECTS
+    }
+    inputs: dict[str, list[int]] = {}
+    outputs: dict[str, int] = {}
+    for name, config in SELECTS.items():
+        present = [unit for unit in units[name] if unit is not None]
+        inputs[f"{name}__work"] = [x for segment in segments.get(name, []) for x in segment.work]
+        inputs[f"{name}__weights"] = [pack(unit_weights(config), unit) for unit in present]
+        outputs[f"{name}__step"] = len(inputs[f"{name}__work"])
+        outputs[f"{name}__unit"] = len(present)
+    run = simulate(
+        bench(),
+        name="operand_select",
+        inputs=inputs,
+        outputs=outputs,
+        seed=seed,
+        observe=observe,
+        **options,
+    )
+    for name, sent in segments.items():
+        check_steps(name, sent, units[name], run.outputs[f"{name}__step"])
+        layout = unit_header(SELECTS[name])
+        headers = [unpack(layout, item) for item in run.outputs[f"{name}__unit"]]
+        assert headers == [
+            {field: unit[field] for field, _ in layout} for unit in units[name] if unit is not None
+        ]
+    return run
+
+
+def check_steps(
+    name: str, segments: list[Segment], units: list[dict[str, Any] | None], got: list[int]
+) -> None:
+    config = SELECTS[name]
+    work, tag_layout = work_layout(config), step_tag(config)
+    items = iter(got)
+    for segment, unit in zip(segments, units, strict=True):
+        for index, sent in enumerate(segment.work):
+            want = unpack(work, sent)
+            step = unpack(step_layout(config), next(items))
+            tag = unpack(tag_layout, step["tag"])
+            where = f"{name}, {segment.kind}, step {index}"
+            assert step["kind"] == tag["kind"] == want["kind"], where
+            assert step["signed"] == want["signed"], where
+            assert step["digits"] == segment.steps.digits[index].tolist(), where
+            assert (tag["pairs"], tag["key"]) == (want["pairs"], want["key"]), where
+            for row in range(config.rows):
+                meets = [step["operand"][row][met(segment.steps.kind, k)] for k in range(DIGITS)]
+                expected = operand_of_digit(name, segment, index, row, unit)
+                assert meets == expected, f"{where}, row {row}"
+            if unit is None:
+                stored = queries(name)[segment.slot * config.groups + int(want["group"])]
+                assert tag["query_sum"] == stored["query_sum"], where
+
+
+def shuffled(rng: random.Random, name: str, count: int) -> list[Segment]:
+    config = SELECTS[name]
+    cached = Cache(config, chunks=3, tail=11, seed=rng.getrandbits(32))
+    makers = (cached.base_keys, cached.tail_keys, cached.tail_values, cached.deltas, cached.values)
+    return [
+        (makers[index] if index < 5 else rng.choice(makers))(
+            0, rng.randrange(config.jobs_in_flight)
+        )
+        for index in range(count)
+    ]
+
+
+def steps_of(segments: list[Segment], kind: StepKind) -> int:
+    return sum(len(segment.steps.digits) for segment in segments if segment.steps.kind is kind)
+
+
+def test_payload_widths() -> None:
+    for name, config in SELECTS.items():
+        tag = step_tag(config).size
+        assert tag == 2 + 128 + 20 * config.rows + key_tag(config).size, name
+        assert step_layout(config).size == 2 + 1 + 128 + 12 * 32 * config.rows + tag, name
+        select = OperandSelect(config)
+        assert len(select.read_slot) == slot_bits(config)
+        assert len(select.read_group) == max(1, (config.groups - 1).bit_length())
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.5, 0.9])
+def test_random_order(stall: float, seed: int) -> None:
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    play({name: shuffled(rng, name, 9) for name in SELECTS}, stall=stall, seed=seed)
+
+
+@pytest.mark.parametrize("stream_name", ["work", "weights", "step", "unit"])
+def test_stalls_on_one_stream(stream_name: str, seed: int) -> None:
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    stall = {f"{name}__{stream_name}": 0.9 for name in SELECTS}
+    play({name: shuffled(rng, name, 7) for name in SELECTS}, stall=stall, seed=seed)
+
+
+@pytest.mark.parametrize("reset_at", [7, 50])
+def test_reset_in_flight(reset_at: int, seed: int) -> None:
+    print(f"seed {seed}")
+    rng = random.Random(seed + reset_at)
+    found = {name: shuffled(rng, name, 7) for name in SELECTS}
+    play(found, stall=0.2, seed=seed, reset_at=reset_at)
+
+
+@pytest.mark.parametrize("name", ["tiny", "lm"])
+def test_exact_cycles_and_counts(name: str) -> None:
+    segments = shuffled(random.Random(1), name, 8)
+    run = play({name: segments}, seed=1, observe=[f"{name}__{each}" for each in COUNTERS])
+    steps = sum(len(segment.steps.digits) for segment in segments)
+    # The first step is offered in cycle 1 and leaves one cycle later.
+    assert run.first_output_cycle[f"{name}__step"] == 2
+    assert run.cycles == 2 + steps
+    counted = [run.observed[f"{name}__{each}"] for each in COUNTERS]
+    assert counted == [*(steps_of(segments, kind) for kind in StepKind), 0]
+
+
+def test_waiting_for_weights_is_counted(seed: int) -> None:
+    print(f"seed {seed}")
+    cached = Cache(SELECTS["tiny"], chunks=3, tail=1, seed=seed)
+    segments = [cached.values(chunk) for chunk in range(3)]
+    stall = {"tiny__weights": 0.97}
+    run = play({"tiny": segments}, seed=seed, stall=stall, observe=["tiny__weight_wait"])
+    steps = steps_of(segments, StepKind.VALUES)
+    assert run.observed["tiny__weight_wait"] == run.cycles - 2 - steps > 0

@@ -1,0 +1,216 @@
+"""The sequencer against its twin: every segment and header, in order."""
+
+import random
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+
+from golden.twin.sequence import PlannedJob, Segment, estimates, formal_pass, sequence
+from hw.config import BURST_BYTES, AttentionConfig, preset
+from hw.cores.payloads import SegmentKind, planned_job, segment_header
+from hw.cores.sequencer import Sequencer
+from hw.formats import KVFormat
+from tb.harness import pack, simulate, unpack
+
+CONFIGS = {
+    "tiny": preset("tiny"),
+    "lm": preset("lm"),
+    "bytes_wide": replace(preset("lm"), head_dim=128, group=16, tail_value_bits=8),
+    # The largest segments, and addresses up to the end of their field.
+    "widest": replace(preset("lm"), head_dim=128, memory_bytes=1 << 32),
+}
+DEVICES = ("tiny", "lm", "widest")
+Job = tuple[PlannedJob, list[int]]
+
+
+@cache
+def device(name: str) -> Sequencer:
+    """One component per configuration, so that all runs share its elaboration and build."""
+    return Sequencer(CONFIGS[name])
+
+
+def make_job(config: AttentionConfig, context: int, slot: int, generator: random.Random) -> Job:
+    """A job with regions anywhere and a selection of as many chunks as the selector keeps."""
+    sizes = KVFormat(config).region_bytes(context)
+    base, chunk, tail = (
+        generator.randrange(0, config.memory_bytes - size + 1, BURST_BYTES)
+        for size in (sizes["base"], sizes["chunk"], sizes["tail"])
+    )
+    job = PlannedJob.at(context, config, slot=slot, addresses=(base, chunk, tail))
+    kept = min(job.chunks, config.top_chunks)
+    return job, generator.sample(range(job.chunks), kept)
+
+
+def make_jobs(config: AttentionConfig, seed: int, contexts: list[int]) -> list[Job]:
+    """Jobs at the contexts in random order."""
+    print(f"sequencer jobs of seed {seed}")
+    generator = random.Random(seed)
+    order = generator.sample(contexts, len(contexts))
+    return [
+        make_job(config, context, index % config.jobs_in_flight, generator)
+        for index, context in enumerate(order)
+    ]
+
+
+def boundaries(config: AttentionConfig) -> list[int]:
+    """Contexts without chunks, with one tail token, with the fewest and the most of everything."""
+    w = config.window
+    contexts = [1, 1, 7, 8, 9, w + 1, 2 * w, 2 * w, 2 * w + 1, 2 * w + 1, 3 * w, 3 * w + 1]
+    return [*contexts, config.max_context - 1, config.max_context]
+
+
+def play(name: str, jobs: list[Job], wanted: int, **options: Any) -> tuple[list[Segment], Any]:
+    """Run the jobs; the segments with their headers, and the run."""
+    config = CONFIGS[name]
+    ports = device(name).signature.members
+    layouts = {x: ports[x].signature.members["payload"].shape for x in ("segments", "selected")}
+    selected = [
+        pack(layouts["selected"], {"chunk": chunk, "last": int(i == len(selection) - 1)})
+        for _, selection in jobs
+        for i, chunk in enumerate(selection)
+    ]
+    run = simulate(
+        device(name),
+        name=f"sequencer_{name}",
+        inputs={
+            "planned": [pack(planned_job(config), vars(job)) for job, _ in jobs],
+            "selected": selected,
+        },
+        outputs={"segments": wanted, "header": wanted},
+        **options,
+    )
+    found = []
+    for segment_bits, header_bits in zip(
+        run.outputs["segments"], run.outputs["header"], strict=True
+    ):
+        header = unpack(segment_header(config), header_bits)
+        header["kind"] = SegmentKind(header["kind"]).name
+        found.append(Segment(**unpack(layouts["segments"], segment_bits), **header))
+    return found, run
+
+
+def check(name: str, jobs: list[Job], **options: Any) -> Any:
+    """Run jobs that follow each other without a pause and compare every segment."""
+    wanted = sequence(jobs, CONFIGS[name])
+    found, run = play(name, jobs, len(wanted), **options)
+    assert found == wanted
+    return run
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_derived_widths(name: str) -> None:
+    config = CONFIGS[name]
+    ports = device(name).signature.members
+    widths = {port: len(ports[port].signature.create().payload.as_value()) for port in ports}
+    slot, chunk = 2, (config.max_chunks - 1).bit_length()
+    assert widths == {
+        "planned": slot
+        + config.max_chunks.bit_length()
+        + (2 * config.window).bit_length()
+        + 3 * 32,
+        "selected": chunk + 1,
+        "segments": 32 + 8,
+        "header": 3 + slot + 3 + 2,
+    }
+    layout = KVFormat(config)
+    largest = max(layout.base_block_bytes, layout.tail_key_bytes, layout.tail_value_bytes)
+    assert max(largest, layout.delta_bytes, layout.value_bytes) // BURST_BYTES < 1 << 8
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_every_boundary(name: str) -> None:
+    config = CONFIGS[name]
+    jobs = make_jobs(config, 1, boundaries(config))
+    run = check(name, jobs)
+    # A segment every 2 cycles, but for the cycles in which jobs change places.
+    assert run.cycles <= 2 * len(sequence(jobs, config)) + 6 * len(jobs)
+
+
+@pytest.mark.parametrize(
+    "stall",
+    [0.5, {"segments": 0.9}, {"header": 0.9}, {"selected": 0.95}, {"segments": 0.6, "header": 0.6}],
+    ids=str,
+)
+def test_stalls(stall: Any) -> None:
+    """Slow readers of either output and a slow selection leave the order as it is."""
+    if stall == 0.5:
+        stall = {"segments": 0.5, "header": 0.5, "selected": 0.5}
+    config = CONFIGS["tiny"]
+    check("tiny", make_jobs(config, 2, boundaries(config)), stall=stall, seed=19)
+
+
+def allowed(found: list[Segment], jobs: list[Job], config: AttentionConfig) -> bool:
+    """Whether passes are whole and in order, estimates at most one job ahead of the formal pass."""
+    done_estimates = done_formal = place = 0
+    while place < len(found) or done_formal < len(jobs):
+        if done_estimates < len(jobs) and done_estimates <= done_formal + 1:
+            expected = estimates(jobs[done_estimates][0], config)
+            if found[place : place + len(expected)] == expected:
+                done_estimates, place = done_estimates + 1, place + len(expected)
+                continue
+        if done_formal == done_estimates:
+            return False
+        expected = formal_pass(*jobs[done_formal], config)
+        if found[place : place + len(expected)] != expected:
+            return False
+        done_formal, place = done_formal + 1, place + len(expected)
+    return True
+
+
+@pytest.mark.parametrize("pause", [0.9, 0.98])
+def test_jobs_that_come_late(pause: float) -> None:
+    """A job goes on alone when no other is there to be estimated meanwhile."""
+    config = CONFIGS["tiny"]
+    jobs = make_jobs(config, 3, boundaries(config))
+    wanted = sequence(jobs, config)
+    found, _ = play("tiny", jobs, len(wanted), stall={"planned": pause}, seed=23)
+    assert allowed(found, jobs, config)
+    assert not allowed(found[1:], jobs, config)
+
+
+@pytest.mark.parametrize("cycle", [2, 3, 17, 50])
+def test_reset_in_flight(cycle: int) -> None:
+    config = CONFIGS["tiny"]
+    stall = {"segments": 0.3, "header": 0.3, "selected": 0.3}
+    check("tiny", make_jobs(config, 4, boundaries(config)), stall=stall, seed=5, reset_at=cycle)
+
+
+def test_pace_of_a_lone_job() -> None:
+    """Taken in cycle 1, its first segment in cycle 3, then one every 2 cycles in each pass."""
+    config = CONFIGS["tiny"]
+    job = make_job(config, config.max_context, 0, random.Random(5))
+    run = check("tiny", [job])
+    assert run.first_output_cycle == {"segments": 3, "header": 3}
+    blocks, units = len(estimates(job[0], config)), len(formal_pass(*job, config))
+    assert run.cycles == 2 * (blocks + units) + 5
+
+
+def test_twin_of_a_hand_worked_job() -> None:
+    """Tiny at 33 tokens: two closed chunks in one block, both selected, a tail of 17 tokens."""
+    config = CONFIGS["tiny"]
+    job = PlannedJob.at(33, config, slot=3, addresses=(0x1000, 0x2000, 0x3000))
+    found = sequence([(job, [1, 0])], config)
+    layout = KVFormat(config)
+    # Base block: 8 keys of 2 groups (64 B) and 32 codes each (256 B). Tail keys: 16 B more, padded;
+    # tail values: 8 tokens of 32 channels of 2 B. Deltas: 14 elements of 56 bits (98 B); values:
+    # 100 B of codes (112) and 128 B of scales, padded.
+    sizes = (layout.base_block_bytes, layout.tail_key_bytes, layout.tail_value_bytes)
+    assert sizes == (320, 352, 512)
+    assert (layout.delta_bytes, layout.value_bytes) == (128, 256)
+    lines = [(s.kind, s.address, s.bursts, s.present_less_one, s.first, s.last) for s in found]
+    assert lines == [
+        ("BASE_KEYS", 0x1000, 10, 1, True, True),
+        ("TAIL_KEYS", 0x3000, 11, 7, True, False),
+        ("TAIL_KEYS", 0x3000 + 864, 11, 7, False, False),
+        ("TAIL_VALUES", 0x3000 + 352, 16, 7, False, False),
+        ("TAIL_KEYS", 0x3000 + 2 * 864, 11, 0, False, False),
+        ("TAIL_VALUES", 0x3000 + 864 + 352, 16, 7, False, False),
+        ("DELTAS", 0x2000 + 384, 4, 7, False, False),
+        ("TAIL_VALUES", 0x3000 + 2 * 864 + 352, 16, 7, False, False),
+        ("DELTAS", 0x2000, 4, 7, False, True),
+        ("VALUES", 0x2000 + 384 + 128, 8, 7, False, False),
+        ("VALUES", 0x2000 + 128, 8, 7, False, False),
+    ]
+    assert {s.slot for s in found} == {3}
