@@ -155,7 +155,7 @@ class AttentionConfig:
     @property
     def accumulator_bits(self) -> int:
         """Signed bits of one output accumulator (20 of them fraction); see docs/contracts.md."""
-        return 1 + 17 + 20 + ceil(log2(self.max_attended * self.value_step_ratio + 1))
+        return 1 + 18 + 20 + ceil(log2(self.max_attended * self.value_step_ratio + 1))
 
     @property
     def sum_bits(self) -> int:

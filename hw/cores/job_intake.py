@@ -19,7 +19,7 @@ def ticket_layout(config: AttentionConfig) -> data.StructLayout:
 
 
 class JobIntake(wiring.Component):
-    """One job per ``rows * head_dim / 8 + 4`` cycles while slots are free.
+    """One job per ``rows * head_dim / 8 + 4`` cycles while slots are free, 1 less if it is refused.
 
     A refused job (docs/contracts.md, section 3) takes a slot and its query beats like any other,
     but only its ticket goes on.

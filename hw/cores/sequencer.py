@@ -11,7 +11,7 @@ from hw.formats import KVFormat
 
 
 class Sequencer(wiring.Component):
-    """One segment every 2 cycles at most.
+    """Latency 2 cycles from a job to its first segment, then one segment every 2 cycles at most.
 
     Two software pipelines hide every latency behind the beat stream. Between jobs: the estimates of
     the next job are read before the formal pass of the current one, so that selection has a whole
@@ -52,7 +52,6 @@ class Sequencer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config, layout = self._config, KVFormat(self._config)
-
         #: The job whose base keys are being read, and the job after its estimates.
         estimated = Signal(planned_job(config))
         formal = Signal(planned_job(config))

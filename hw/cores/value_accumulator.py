@@ -11,12 +11,14 @@ from hw.counters import Counter
 
 
 class ValueAccumulator(wiring.Component):
-    """Latency 2 cycles, four channels of every row a cycle.
+    """Latency 4 cycles from a job's last contribution to its first item.
 
-    Two banks: one takes the contributions of a job while the other is read out, row after row,
-    ``rows * head_dim / 4`` items. A job's first contribution waits until its bank is empty again.
-    A unit visits each quad once, so a quad is never read again before it is written (head_dim / 4 >
-    2 cycles of read, add and write).
+    Takes four channels of every row a cycle. Two banks: one takes the contributions of a job while
+    the other is read out, row after row, an item a cycle: ``rows * head_dim / 4 + 1`` cycles a job.
+    A job's first contribution waits until its bank is empty again. A unit visits each quad once, so
+    a quad is never read again before it is written (head_dim / 4 > 2 cycles of read, add, write).
+
+    No overflow: see ``accumulator_bits`` in docs/contracts.md, section 4.
 
     Parameters
     ----------

@@ -86,7 +86,7 @@ def test_derived_widths(name: str) -> None:
     ports = device(name).signature.members
     widths = {port: len(ports[port].signature.create().payload.as_value()) for port in ports}
     # tiny attends to 64 tokens at most, lm to 512.
-    sum_bits, accumulator_bits = (30, 50) if name == "lm" else (27, 47)
+    sum_bits, accumulator_bits = (30, 51) if name == "lm" else (27, 48)
     assert widths == {
         "statistics": sum_bits * config.rows,
         "accumulator": 4 * accumulator_bits,

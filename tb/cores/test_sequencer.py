@@ -17,7 +17,6 @@ from tb.harness import pack, simulate, unpack
 CONFIGS = {
     "tiny": preset("tiny"),
     "lm": preset("lm"),
-    "bytes_wide": replace(preset("lm"), head_dim=128, group=16, tail_value_bits=8),
     # The largest segments, and addresses up to the end of their field.
     "widest": replace(preset("lm"), head_dim=128, memory_bytes=1 << 32),
 }
