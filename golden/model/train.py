@@ -127,7 +127,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train the small language model.")
     parser.add_argument("--minutes", type=float, default=55.0, help="wall-clock budget")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--tokens-per-step", type=int, default=8192)
+    parser.add_argument("--tokens-per-step", type=int, default=4096)
     parser.add_argument("--matrix-lr", type=float, default=0.02)
     parser.add_argument("--other-lr", type=float, default=0.004)
     parser.add_argument("--check-minutes", type=float, default=4.0, help="between checkpoints")

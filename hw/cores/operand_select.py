@@ -14,7 +14,10 @@ from hw.formats import StepKind
 
 
 def step_layout(config: AttentionConfig) -> data.StructLayout:
-    """One step of the PE array: digits, operands of every row, and the tag that rides along."""
+    """One step of the PE array: digits, operands of every row, and the tag that rides along.
+
+    Operands that no digit meets are 0.
+    """
     per_row = data.ArrayLayout(OPERAND_BITS, OPERANDS)
     return data.StructLayout(
         {

@@ -14,6 +14,7 @@ from rich.table import Table
 from hw.config import AttentionConfig, ConfigError, preset
 from hw.cores.attention_core import AttentionCore
 from hw.tools.area import AreaError, AreaReport, measure
+from hw.tools.progress import step
 from hw.tools.verilog import emit
 
 TOP = "attention_core"
@@ -69,7 +70,7 @@ def main() -> None:
 def verilog_command(config: AttentionConfig, output: Path) -> None:
     """Write standalone Verilog, its JSON sidecar and the register map to OUTPUT/<preset>."""
     console = Console()
-    with console.status(f"elaborating {TOP} ({config.name})"):
+    with step(f"elaborating {TOP} ({config.name})"):
         files = emit(AttentionCore(config), TOP)
     directory = output / config.name
     directory.mkdir(parents=True, exist_ok=True)
@@ -90,13 +91,13 @@ def verilog_command(config: AttentionConfig, output: Path) -> None:
 def area_command(config: AttentionConfig, output: Path, liberty: Path | None) -> None:
     """Synthesise every module; print areas and write OUTPUT/<preset>.json."""
     console = Console()
-    with console.status(f"synthesising {TOP} ({config.name}), some minutes"):
-        try:
+    try:
+        with step(f"synthesising {TOP} ({config.name}), some minutes"):
             report = measure(
                 AttentionCore(config), TOP, output / "work" / config.name, liberty=liberty
             )
-        except AreaError as error:
-            raise Refused(str(error)) from error
+    except AreaError as error:
+        raise Refused(str(error)) from error
     facts = {
         "preset": config.name,
         "config_hash": f"0x{config.config_hash:08x}",

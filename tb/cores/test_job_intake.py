@@ -107,7 +107,8 @@ def good(config: AttentionConfig, job_id: int = 0, **fields: Any) -> JobDescript
 def boundary_jobs(config: AttentionConfig) -> list[tuple[JobDescriptor, Status]]:
     """Both sides of every limit, with the status that is expected of each."""
     w, memory = config.window, config.memory_bytes
-    ok, jobs = Status.OK, []
+    ok = Status.OK
+    jobs: list[tuple[JobDescriptor, Status]] = []
 
     def add(status: Status, **fields: Any) -> None:
         jobs.append((good(config, len(jobs), **fields), status))

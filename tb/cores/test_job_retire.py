@@ -225,7 +225,7 @@ def test_derived_widths(name: str) -> None:
 
 @pytest.mark.parametrize("name", DEVICES)
 def test_every_kind_of_job(name: str) -> None:
-    kinds = [Job(Status.OK, memory, scale) for memory in (0, 1) for scale in (0, 1)]
+    kinds = [Job(Status.OK, memory, scale) for memory in (False, True) for scale in (False, True)]
     kinds += [Job(Status.SCALE_NOT_FINITE), Job(Status.SCALE_NOT_FINITE, memory_error=True)]
     kinds += [Job(status) for status in REFUSALS]
     # A good job in the slot of each kind: nothing of its faults is left.
@@ -266,10 +266,11 @@ def test_waiting_completion_stays_as_it_is() -> None:
     """Faults that come while a completion waits do not change it."""
     config = CONFIGS["tiny"]
     streams = make_streams(config, [Job(Status.OK)], seed=1)
-    quiet = dict.fromkeys(streams.event[0], 0)
+    quiet = dict.fromkeys(streams.event[0], 0) | {"job": 1}
     late = quiet | {"memory_error": 1, "scale_error": 1}
     streams.event.extend([quiet] * 4 + [late] + [quiet] * 4)
-    # Every event is of the job's lifetime and of the next one's, which may begin.
     run = play("tiny", streams, stall={"completion": 0.97}, seed=2)
+    # The completion waited until after the faults.
+    assert run.cycles > len(streams.event) + 1
     found = [unpack(completion_layout(config), item) for item in run.outputs["completion"]]
     assert found == streams.completion

@@ -13,8 +13,8 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
-from hw.config import DIGITS, AttentionConfig
-from hw.constants import PROBABILITY_MAX, QUERY_MAX, SUM_BITS
+from hw.config import AttentionConfig
+from hw.constants import OPERAND_BITS, PROBABILITY_MAX, QUERY_MAX, SUM_BITS
 from hw.cores.operand_select import OperandSelect, step_layout
 from hw.cores.payloads import (
     key_tag,
@@ -124,29 +124,58 @@ def weights(rng: random.Random, config: AttentionConfig) -> dict[str, Any]:
     return found
 
 
-def met(kind: StepKind, k: int) -> int:
-    """Which operand digit ``k`` meets: the table of docs/contracts.md, section 6."""
-    if kind is StepKind.KEYS:
-        return k // 4
-    if kind is StepKind.DELTAS:
-        return k % 32
-    if kind is StepKind.VALUES:
-        return (*range(1, 8), *range(1, 8), 0, 0)[k % 16]
-    return k // 4 % 8
+def field(layout: StructLayout, name: str, item: int) -> int:
+    """The bits of one field of a packed item."""
+    return item >> layout[name].offset & (1 << layout[name].width) - 1
 
 
-def operand_of_digit(
-    name: str, segment: Segment, index: int, row: int, unit: dict[str, Any] | None
-) -> list[int]:
-    """What each digit of step ``index`` of ``segment`` must meet; deltas have no digits past G."""
-    config, steps = SELECTS[name], segment.steps
-    if unit is not None:
-        return [unit["weight"][row][met(steps.kind, k)] for k in range(DIGITS)]
-    group = int(steps.group[index])
-    stored = queries(name)[segment.slot * config.groups + group]["operand"][row]
-    stored = stored + [0] * (OPERANDS - config.group)
-    first = 16 * int(steps.half[index]) if steps.kind is StepKind.KEYS else 0
-    return [stored[first + met(steps.kind, k)] for k in range(DIGITS)]
+def join(layout: StructLayout, **bits: int) -> int:
+    """A packed item from the bits of all its fields."""
+    assert bits.keys() == layout.members.keys()
+    return sum(value << layout[name].offset for name, value in bits.items())
+
+
+def operands(numbers: list[list[int]]) -> int:
+    """The packed operands of all rows; those that no digit meets are 0."""
+    return sum(
+        number << OPERAND_BITS * (row * OPERANDS + place)
+        for row, each in enumerate(numbers)
+        for place, number in enumerate(each)
+    )
+
+
+@cache
+def stored(name: str, kind: StepKind, slot: int, group: int, half: int) -> tuple[int, int]:
+    """What a key step meets: the packed operands and query sums."""
+    config = SELECTS[name]
+    found = queries(name)[slot * config.groups + group]
+    part = slice(16 * half, 16 * half + 16) if kind is StepKind.KEYS else slice(config.group)
+    sums = pack(query_sum_layout(config), found["query_sum"])
+    return operands([row[part] for row in found["operand"]]), sums
+
+
+def steps_of_segment(name: str, segment: Segment, unit: dict[str, Any] | None) -> list[int]:
+    """The packed steps that must come out; for values the query sums are those of group 0."""
+    config, kind = SELECTS[name], segment.steps.kind
+    work, tag, step = work_layout(config), step_tag(config), step_layout(config)
+    found = []
+    for item in segment.work:
+        group, half = field(work, "group", item), field(work, "half", item)
+        x, sums = stored(name, kind, segment.slot, group, half)
+        if unit is not None:
+            x = operands(unit["weight"])
+        fields = {each: field(work, each, item) for each in ("kind", "pairs", "key")}
+        found.append(
+            join(
+                step,
+                kind=fields["kind"],
+                signed=field(work, "signed", item),
+                digits=field(work, "digits", item),
+                operand=x,
+                tag=join(tag, query_sum=sums, **fields),
+            )
+        )
+    return found
 
 
 def play(
@@ -179,38 +208,23 @@ def play(
         **options,
     )
     for name, sent in segments.items():
-        check_steps(name, sent, units[name], run.outputs[f"{name}__step"])
+        expected = [
+            step
+            for segment, unit in zip(sent, units[name], strict=True)
+            for step in steps_of_segment(name, segment, unit)
+        ]
+        for index, (got, want) in enumerate(
+            zip(run.outputs[f"{name}__step"], expected, strict=True)
+        ):
+            if got != want:
+                shape = step_layout(SELECTS[name])
+                assert unpack(shape, got) == unpack(shape, want), f"{name}, step {index}"
         layout = unit_header(SELECTS[name])
         headers = [unpack(layout, item) for item in run.outputs[f"{name}__unit"]]
         assert headers == [
             {field: unit[field] for field, _ in layout} for unit in units[name] if unit is not None
         ]
     return run
-
-
-def check_steps(
-    name: str, segments: list[Segment], units: list[dict[str, Any] | None], got: list[int]
-) -> None:
-    config = SELECTS[name]
-    work, tag_layout = work_layout(config), step_tag(config)
-    items = iter(got)
-    for segment, unit in zip(segments, units, strict=True):
-        for index, sent in enumerate(segment.work):
-            want = unpack(work, sent)
-            step = unpack(step_layout(config), next(items))
-            tag = unpack(tag_layout, step["tag"])
-            where = f"{name}, {segment.kind}, step {index}"
-            assert step["kind"] == tag["kind"] == want["kind"], where
-            assert step["signed"] == want["signed"], where
-            assert step["digits"] == segment.steps.digits[index].tolist(), where
-            assert (tag["pairs"], tag["key"]) == (want["pairs"], want["key"]), where
-            for row in range(config.rows):
-                meets = [step["operand"][row][met(segment.steps.kind, k)] for k in range(DIGITS)]
-                expected = operand_of_digit(name, segment, index, row, unit)
-                assert meets == expected, f"{where}, row {row}"
-            if unit is None:
-                stored = queries(name)[segment.slot * config.groups + int(want["group"])]
-                assert tag["query_sum"] == stored["query_sum"], where
 
 
 def shuffled(rng: random.Random, name: str, count: int) -> list[Segment]:

