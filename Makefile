@@ -5,7 +5,11 @@
 # What a user may set. VERILATOR=<program> chooses the simulator, see tb/harness/toolchain.py.
 PYTHON ?= python3
 TEST ?= attention_fused
-PRESET ?= lm
+# The configuration: a preset (lm if neither is given) or a TOML file.
+PRESET ?=
+CONFIG ?=
+# A safetensors file of keys, values and queries for attention_fused.
+KV ?=
 SEED ?= 1
 WAVES ?=
 ARGS ?=
@@ -18,6 +22,7 @@ PY := .venv/bin/python
 VERSIONS := $(shell cat pyproject.toml hw/tools/setup.sh | sha256sum | cut -c 1-12)
 RTL := .venv/.ready-rtl-$(VERSIONS)
 ALL := .venv/.ready-all-$(VERSIONS)
+DESIGN = $(if $(PRESET),--preset "$(PRESET)") $(if $(CONFIG),--config "$(CONFIG)")
 PYTEST = $(PY) -m pytest tb/ -n $(WORKERS) --seed "$(SEED)" $(ARGS)
 
 # Verilog and area need less: no torch and no simulator.
@@ -37,7 +42,9 @@ help: ## This list
 	@echo
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo "Values: TEST=$(TEST) PRESET=$(PRESET) SEED=$(SEED) WAVES=1 (record waves)"
+	@echo "Values: TEST=$(TEST) PRESET=$(or $(PRESET),lm) SEED=$(SEED) WAVES=1 (record waves)"
+	@echo "        CONFIG=<file.toml> (in place of PRESET: fields of AttentionConfig, see hw/config.py)"
+	@echo "        KV=<file.safetensors> (your tensors, see golden/user_tensors.py)"
 	@echo "        TORCH_INDEX=<url> (package index to take torch from, in setup)"
 	@echo "        VERILATOR=<program>  WORKERS=<cores>  ARGS=<more arguments of the command>"
 
@@ -46,9 +53,9 @@ setup: $(ALL) ## Make the environment .venv from pinned versions
 	@echo "The environment .venv is ready."
 
 .PHONY: sim
-sim: $(ALL) ## Run one integration test on the Verilated design (TEST, PRESET, SEED, WAVES)
+sim: $(ALL) ## Run one integration test on the Verilated design (TEST, PRESET or CONFIG, KV, SEED, WAVES)
 	@$(if $(filter-out 0,$(WAVES)),$(PYTHON) hw/tools/check_system.py waves)
-	@$(PY) -m tb.run "$(TEST)" --preset "$(PRESET)" --seed "$(SEED)" \
+	@$(PY) -m tb.run "$(TEST)" $(DESIGN) $(if $(KV),--kv "$(KV)") --seed "$(SEED)" \
 		$(if $(filter-out 0,$(WAVES)),--waves) $(ARGS)
 
 .PHONY: test
@@ -56,12 +63,12 @@ test: $(ALL) ## Run the tests, but for the slow ones (SEED)
 	@$(PYTEST)
 
 .PHONY: verilog
-verilog: $(RTL) ## Write the Verilog, its sidecar and its register map (PRESET)
-	@$(PY) -m hw.tools verilog --preset "$(PRESET)" $(ARGS)
+verilog: $(RTL) ## Write the Verilog, its sidecar and its register map (PRESET or CONFIG)
+	@$(PY) -m hw.tools verilog $(DESIGN) $(ARGS)
 
 .PHONY: area
-area: $(RTL) ## Report area and depth of each module (PRESET)
-	@$(PY) -m hw.tools area --preset "$(PRESET)" $(ARGS)
+area: $(RTL) ## Report area and depth of each module (PRESET or CONFIG)
+	@$(PY) -m hw.tools area $(DESIGN) $(ARGS)
 
 .PHONY: mutants
 mutants: $(ALL) ## Inject faults into the Verilog and see the tests find them

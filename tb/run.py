@@ -3,43 +3,91 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.markup import escape
 
 from golden.memory_image.bundle import GoldenDataError
-from hw.config import PRESETS, preset
-from tb.attention.catalogue import SCENARIOS
+from golden.memory_image.image import MemoryImageError
+from golden.user_tensors import DEFAULT_JOBS, UserTensorsError, load_tensors
+from hw.config import AttentionConfig, ConfigError
+from hw.config_file import DEFAULT_PRESET, choose_config
+from tb.attention.catalogue import SCENARIOS, Scenario, user_scenario
 from tb.attention.golden_data import golden_data
 from tb.attention.report import make_report, print_summary, write_report
 from tb.attention.runner import run_attention
 from tb.harness import HarnessError
 
 _LARGEST_SEED = 2**31 - 1
+#: A job id has 16 bits.
+_MOST_JOBS = 2**16 - 1
+#: The test that runs on tensors of the user's choice.
+_OPEN_TEST = "attention_fused"
+
+
+class Refused(ValueError):
+    """Options that do not go together."""
 
 
 @click.command()
 @click.argument("test", type=click.Choice(list(SCENARIOS)))
-@click.option("--preset", "preset_name", type=click.Choice(list(PRESETS)), default="lm")
+@click.option("--preset", metavar="NAME", help=f"Named configuration, else {DEFAULT_PRESET}.")
+@click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), help="Configuration in TOML."
+)
+@click.option(
+    "--kv",
+    type=click.Path(path_type=Path),
+    help=f"Tensors key, value and query for {_OPEN_TEST}, in safetensors.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, _MOST_JOBS),
+    help=f"Most KV heads to take from the tensors, else {DEFAULT_JOBS}.",
+)
 @click.option("--seed", type=click.IntRange(0, _LARGEST_SEED), default=1, show_default=True)
 @click.option("--waves", is_flag=True, help="Record a waveform and print how to view it.")
-def main(test: str, preset_name: str, seed: int, waves: bool) -> None:
+def main(
+    test: str,
+    preset: str | None,
+    config_file: Path | None,
+    kv: Path | None,
+    jobs: int | None,
+    seed: int,
+    waves: bool,
+) -> None:
     """Run TEST, compare it with the golden twin, write a report and show a summary."""
     console = Console(highlight=False)
-    scenario, config = SCENARIOS[test], preset(preset_name)
     try:
+        config = choose_config(preset, config_file)
+        scenario = _scenario(test, config, kv, jobs)
         path, data = golden_data(scenario, config, seed)
         run = run_attention(
             config, data, seed=seed, stall=scenario.stall, memory=scenario.memory, waves=waves
         )
+    except (ConfigError, UserTensorsError, MemoryImageError, Refused) as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
     except (GoldenDataError, HarnessError) as error:
-        console.print(f"[bold red]FAILED[/]  {test}: {error}", markup=True)
+        console.print(f"[bold red]FAILED[/]  {test}: {escape(str(error))}")
         sys.exit(1)
     report = make_report(scenario, config, data, run, path)
     print_summary(report, write_report(report), console)
     if waves and run.directory is not None:
         console.print(f"waves: gtkwave {run.directory / 'dump.fst'}")
     sys.exit(0 if report["passed"] else 1)
+
+
+def _scenario(test: str, config: AttentionConfig, kv: Path | None, jobs: int | None) -> Scenario:
+    if kv is None:
+        if jobs is not None:
+            raise Refused("a number of jobs goes with a file of tensors only")
+        return SCENARIOS[test]
+    if test != _OPEN_TEST:
+        raise Refused(f"a file of tensors goes with {_OPEN_TEST} only, not with {test}")
+    return user_scenario(load_tensors(kv, config), jobs or DEFAULT_JOBS)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,10 @@ from hw.streams import StreamFIFO, StreamRegister
 
 
 class Unpacker(wiring.Component):
-    """Latency 2 to 4 cycles; one beat a cycle, except a delta record: one (token, group) a cycle.
+    """Latency 1 cycle from a beat of bytes, 2 from a scale beat of values, 3 or 4 from deltas.
+
+    One beat a cycle, also across segments, and one step a cycle: a segment whose beats are steps
+    waits behind a delta record that has more steps than beats. A header goes one cycle ahead.
 
     Routes the beats of each segment to the unpacker of its kind and merges their steps in the order
     of the segments, so that one record may still be coming out while the next one comes in.

@@ -3,6 +3,7 @@
 import json
 import warnings
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import IO, Any
 
@@ -11,7 +12,8 @@ from amaranth.hdl import UnusedElaboratable
 from rich.console import Console
 from rich.table import Table
 
-from hw.config import AttentionConfig, ConfigError, preset
+from hw.config import AttentionConfig, ConfigError
+from hw.config_file import DEFAULT_PRESET, choose_config
 from hw.cores.attention_core import AttentionCore
 from hw.tools.area import AreaError, AreaReport, measure
 from hw.tools.progress import step
@@ -30,21 +32,22 @@ class Refused(click.ClickException):
         click.echo(f"error: {self.format_message()}", file=file, err=file is None)
 
 
-def _config(context: click.Context, parameter: click.Parameter, name: str) -> AttentionConfig:
-    try:
-        return preset(name)
-    except ConfigError as error:
-        raise Refused(str(error)) from error
+def _configured(command: Callable[..., None]) -> Callable[..., None]:
+    """Give ``command`` the options of a configuration, and the configuration in their place."""
 
+    @click.option("--preset", metavar="NAME", help=f"Named configuration, else {DEFAULT_PRESET}.")
+    @click.option(
+        "--config", "config_file", type=click.Path(path_type=Path), help="Configuration in TOML."
+    )
+    @wraps(command)
+    def chosen(preset: str | None, config_file: Path | None, **others: Any) -> None:
+        try:
+            config = choose_config(preset, config_file)
+        except ConfigError as error:
+            raise Refused(str(error)) from error
+        command(config=config, **others)
 
-_preset: Callable[[Any], Any] = click.option(
-    "--preset",
-    "config",
-    required=True,
-    callback=_config,
-    metavar="NAME",
-    help="Named configuration, see hw/config.py.",
-)
+    return chosen
 
 
 def _output(default: str) -> Callable[[Any], Any]:
@@ -65,10 +68,10 @@ def main() -> None:
 
 
 @main.command("verilog")
-@_preset
+@_configured
 @_output("build/verilog")
 def verilog_command(config: AttentionConfig, output: Path) -> None:
-    """Write standalone Verilog, its JSON sidecar and the register map to OUTPUT/<preset>."""
+    """Write standalone Verilog, its JSON sidecar and the register map to OUTPUT/<name>."""
     console = Console()
     with step(f"elaborating {TOP} ({config.name})"):
         files = emit(AttentionCore(config), TOP)
@@ -81,7 +84,7 @@ def verilog_command(config: AttentionConfig, output: Path) -> None:
 
 
 @main.command("area")
-@_preset
+@_configured
 @_output("build/area")
 @click.option(
     "--liberty",
@@ -89,7 +92,7 @@ def verilog_command(config: AttentionConfig, output: Path) -> None:
     help="Cell library; without it the unit is the two-input NAND gate.",
 )
 def area_command(config: AttentionConfig, output: Path, liberty: Path | None) -> None:
-    """Synthesise every module; print areas and write OUTPUT/<preset>.json."""
+    """Synthesise every module; print areas and write OUTPUT/<name>.json."""
     console = Console()
     try:
         with step(f"synthesising {TOP} ({config.name}), some minutes"):
@@ -122,19 +125,21 @@ def _unit(report: AreaReport) -> str:
 
 def _table(report: AreaReport) -> Table:
     """One row per module, without what its submodules hold."""
-    unit = _unit(report)
-    table = Table("module", title=f"Area per module, without its submodules ({unit})")
-    for column in ("uses", "combinational", "flip-flops", "levels", "delay ps", "memory bits"):
-        table.add_column(column, justify="right")
-    for module in report.modules:
+    table = Table(title=f"Area per module, without its submodules ({_unit(report)})")
+    table.add_column("module", no_wrap=True)
+    for column in ("logic", "flip-flops", "levels", "ps" if report.unit == "um2" else "", "memory"):
+        if column:
+            table.add_column(column, justify="right")
+    for module in sorted(report.modules, key=lambda module: module.name):
+        uses = f" ({module.instances} times)" if module.instances > 1 else ""
+        delay = [] if report.unit == "GE" else [f"{module.delay_ps or 0:.0f}"]
         table.add_row(
-            module.name.removeprefix(f"{TOP}."),
-            str(module.instances),
+            module.name.removeprefix(f"{TOP}.") + uses,
             _scaled(report, module.combinational),
             _scaled(report, module.flip_flops),
             str(module.levels),
-            "" if module.delay_ps is None else f"{module.delay_ps:.0f}",
-            ", ".join(f"{m.words} x {m.width}" for m in module.memories),
+            *delay,
+            "\n".join(f"{m.words} x {m.width}" for m in module.memories),
         )
     return table
 

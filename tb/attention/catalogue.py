@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from golden.captured import captured_cases
 from golden.tensors import CASES
+from golden.user_tensors import UserTensors, user_cases
 from golden.workload import JobCase, case_from_tensors
-from hw.config import AttentionConfig
-from hw.formats import KVFormat, Status
+from hw.config import AttentionConfig, preset
+from hw.formats import KVFormat, Status, job_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ def fused_cases(config: AttentionConfig, seed: int) -> list[JobCase]:
     window = config.window
     longest = config.max_context
     contexts = [longest, longest - window // 2 - 1]
-    if config.head_dim == 64:
+    if _has_model_shape(config):
         return captured_cases(config, contexts)
     return [
         case_from_tensors(
@@ -53,14 +55,14 @@ def fused_cases(config: AttentionConfig, seed: int) -> list[JobCase]:
             layer=index % config.layers,
             kv_head=index % config.kv_heads,
         )
-        for context in (*contexts, 3 * window + 5)
+        for context in (*contexts, min(3 * window + 5, longest - 1))
         for index, name in enumerate(CASES)
     ]
 
 
 def corner_cases(config: AttentionConfig, seed: int) -> list[JobCase]:
     """Every synthetic case at several contexts, and random tensors at every boundary."""
-    few = (1, 2 * config.window + 1, config.max_context)
+    few = (1, min(2 * config.window + 1, config.max_context - 1), config.max_context)
     wanted = [(name, context) for name in CASES for context in few]
     wanted += [("random", context) for context in boundary_contexts(config)]
     return [
@@ -77,24 +79,17 @@ def corner_cases(config: AttentionConfig, seed: int) -> list[JobCase]:
 
 def fault_cases(config: AttentionConfig, seed: int) -> list[JobCase]:
     """Each refused descriptor, between jobs that must come out unharmed."""
+    longest = min(3 * config.window + 1, config.max_context)
     good = [
         case_from_tensors(
             f"synthetic random, context {context}", CASES["random"](config, context, seed), config
         )
-        for context in (3 * config.window + 1, 5)
+        for context in (longest, 5)
     ]
     spoiled: list[tuple[str, tuple[tuple[str, int], ...], Status]] = [
         ("wrong config hash", (("config_hash", config.config_hash ^ 1),), Status.CONFIG_MISMATCH),
         ("context 0", (("context", 0),), Status.CONTEXT_RANGE),
         ("context too long", (("context", config.max_context + 1),), Status.CONTEXT_RANGE),
-        ("layer too high", (("layer", config.layers),), Status.LAYER_RANGE),
-        ("KV head too high", (("kv_head", config.kv_heads),), Status.HEAD_RANGE),
-        ("unaligned base", (("base_address", 16),), Status.ADDRESS_RANGE),
-        (
-            "chunks behind the memory",
-            (("chunk_address", config.memory_bytes - 32),),
-            Status.ADDRESS_RANGE,
-        ),
         ("tail behind the memory", (("tail_address", 2**32 - 32),), Status.ADDRESS_RANGE),
         (
             "everything wrong",
@@ -102,13 +97,27 @@ def fault_cases(config: AttentionConfig, seed: int) -> list[JobCase]:
             Status.CONFIG_MISMATCH,
         ),
     ]
+    # A configuration that uses every code of a field leaves none to refuse.
+    if config.layers < 1 << job_fields(config)["layer"]:
+        spoiled.append(("layer too high", (("layer", config.layers),), Status.LAYER_RANGE))
+    if config.kv_heads < 1 << job_fields(config)["kv_head"]:
+        spoiled.append(("KV head too high", (("kv_head", config.kv_heads),), Status.HEAD_RANGE))
     infinity, nan = b"\x00\x7c", b"\x01\xfe"
     poisoned: list[tuple[str, tuple[str, int, bytes]]] = [
-        ("infinite base scale", ("base", 0, infinity)),
-        ("minimum of a base key is not a number", ("base", 2, nan)),
         ("infinite tail key scale", ("tail", 4, infinity)),
         ("tail value scale is not a number", ("tail", KVFormat(config).key_scale_bytes, nan)),
     ]
+    # Regions without content are neither checked nor read.
+    if config.closed_tokens(longest):
+        outside = (("chunk_address", config.memory_bytes - 32),)
+        spoiled += [
+            ("unaligned base", (("base_address", 16),), Status.ADDRESS_RANGE),
+            ("chunks behind the memory", outside, Status.ADDRESS_RANGE),
+        ]
+        poisoned += [
+            ("infinite base scale", ("base", 0, infinity)),
+            ("minimum of a base key is not a number", ("base", 2, nan)),
+        ]
     cases = []
     for label, fields, status in spoiled:
         cases += [replace(good[0], label=label, spoiled=fields, status=status), *good]
@@ -118,8 +127,30 @@ def fault_cases(config: AttentionConfig, seed: int) -> list[JobCase]:
     return cases
 
 
+def user_scenario(tensors: UserTensors, jobs: int) -> Scenario:
+    """``attention_fused`` on a user's tensors, at most ``jobs`` jobs.
+
+    The scenario's name names the golden data and the report, so it follows from the content.
+    """
+    identity = hashlib.sha256(f"{tensors.digest} {jobs}".encode()).hexdigest()[:12]
+    return Scenario(
+        name=f"attention_fused-kv-{identity}",
+        description="fused attention over the compressed cache of a user's tensors",
+        cases=lambda config, seed: user_cases(tensors, jobs),
+        source=lambda config: tensors.describe(jobs),
+    )
+
+
+def _has_model_shape(config: AttentionConfig) -> bool:
+    model = preset("lm")
+    return config.max_context <= model.max_context and all(
+        getattr(config, field) == getattr(model, field)
+        for field in ("head_dim", "rows", "layers", "kv_heads")
+    )
+
+
 def _source_of_fused(config: AttentionConfig) -> str:
-    return "captured from the trained model" if config.head_dim == 64 else "synthetic"
+    return "captured from the trained model" if _has_model_shape(config) else "synthetic"
 
 
 _HARSH: dict[str, int | str] = {

@@ -122,14 +122,13 @@ def test_pace_without_stalls(name: str) -> None:
     assert run.cycles == len(case.contributions) + 2
 
 
-@pytest.mark.parametrize("name", ["tiny", "rows1_bytes"])
 @pytest.mark.parametrize(
-    "stall",
+    ("name", "stall"),
     [
-        0.5,
-        {"unit": 0.95, "contributions": 0.3},
-        {"scaled": 0.9, "tail": 0.1, "contributions": 0.9},
-        {"tail": 0.9},
+        ("tiny", 0.5),
+        ("tiny", {"unit": 0.95, "contributions": 0.3}),
+        ("tiny", {"scaled": 0.9, "tail": 0.1, "contributions": 0.9}),
+        ("rows1_bytes", {"tail": 0.9}),
     ],
     ids=str,
 )

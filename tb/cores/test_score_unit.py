@@ -146,8 +146,11 @@ def test_pace_without_stalls(name: str) -> None:
     assert run.cycles == len(case.keys) + 3
 
 
-@pytest.mark.parametrize("name", ["tiny", "rows3_mean"])
-@pytest.mark.parametrize("stall", [0.5, {"candidates": 0.9, "scores": 0.5}, 0.9], ids=str)
+@pytest.mark.parametrize(
+    ("name", "stall"),
+    [("tiny", 0.5), ("tiny", 0.9), ("rows3_mean", {"candidates": 0.9, "scores": 0.5})],
+    ids=str,
+)
 def test_stalls(name: str, stall: Any) -> None:
     check(name, make_case(CONFIGS[name], 2, jobs=3), stall=stall, seed=3)
 

@@ -129,7 +129,7 @@ def test_every_boundary(name: str) -> None:
 
 @pytest.mark.parametrize(
     "stall",
-    [0.5, {"segments": 0.9}, {"header": 0.9}, {"selected": 0.95}, {"segments": 0.6, "header": 0.6}],
+    [0.5, {"segments": 0.9}, {"header": 0.9}, {"selected": 0.95}],
     ids=str,
 )
 def test_stalls(stall: Any) -> None:
@@ -158,18 +158,17 @@ def allowed(found: list[Segment], jobs: list[Job], config: AttentionConfig) -> b
     return True
 
 
-@pytest.mark.parametrize("pause", [0.9, 0.98])
-def test_jobs_that_come_late(pause: float) -> None:
+def test_jobs_that_come_late() -> None:
     """A job goes on alone when no other is there to be estimated meanwhile."""
     config = CONFIGS["tiny"]
     jobs = make_jobs(config, 3, boundaries(config))
     wanted = sequence(jobs, config)
-    found, _ = play("tiny", jobs, len(wanted), stall={"planned": pause}, seed=23)
+    found, _ = play("tiny", jobs, len(wanted), stall={"planned": 0.98}, seed=23)
     assert allowed(found, jobs, config)
     assert not allowed(found[1:], jobs, config)
 
 
-@pytest.mark.parametrize("cycle", [2, 3, 17, 50])
+@pytest.mark.parametrize("cycle", [2, 17, 50])
 def test_reset_in_flight(cycle: int) -> None:
     config = CONFIGS["tiny"]
     stall = {"segments": 0.3, "header": 0.3, "selected": 0.3}

@@ -43,10 +43,10 @@ class Job:
 
 
 def make_job(config: AttentionConfig, kind: str, units: int) -> Job:
-    """A job; what it adds up stays as small as values below 2**17 make it."""
+    """A job; what it adds up stays as small as values below 2**18 make it."""
     shape = (units, config.rows, config.head_dim)
     # One unit of eight tokens of weight 1 and values at their bound.
-    bound = config.chunk * config.value_step_ratio << (17 + 20)
+    bound = config.chunk * config.value_step_ratio << (18 + 20)
     assert bound < 1 << 45
     y = torch.randint(-bound, bound, shape)
     rising = torch.randint(0, 64, shape[:2])
@@ -122,7 +122,7 @@ def test_derived_widths(name: str) -> None:
     quad = {32: 3, 64: 4}[config.head_dim]
     assert widths == {
         "contributions": (46 * 4 + 12) * config.rows + quad + 2,
-        "accumulator": 4 * {"tiny": 47, "lm": 50, "rows1": 47, "rows4": 47}[name],
+        "accumulator": 4 * {"tiny": 48, "lm": 51, "rows1": 48, "rows4": 48}[name],
     }
 
 
@@ -131,14 +131,17 @@ def test_several_jobs_without_stalls(name: str) -> None:
     check(name, make_jobs(CONFIGS[name], 1, most_units=8))
 
 
-@pytest.mark.parametrize("name", ["tiny", "rows4"])
-@pytest.mark.parametrize("stall", [0.5, {"accumulator": 0.9}, {"contributions": 0.9}], ids=str)
+@pytest.mark.parametrize(
+    ("name", "stall"),
+    [("tiny", 0.5), ("rows4", {"accumulator": 0.9}), ("tiny", {"contributions": 0.9})],
+    ids=str,
+)
 def test_stalls(name: str, stall: Any) -> None:
     """Slow readers keep both banks full, slow writers leave them empty."""
     check(name, make_jobs(CONFIGS[name], 2, most_units=4), stall=stall, seed=13)
 
 
-@pytest.mark.parametrize("cycle", [5, 40, 77])
+@pytest.mark.parametrize("cycle", [40, 77])
 def test_reset_in_flight(cycle: int) -> None:
     jobs = make_jobs(CONFIGS["tiny"], 3, most_units=4)
     check("tiny", jobs, stall=0.2, seed=cycle, reset_at=cycle)

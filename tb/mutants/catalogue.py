@@ -50,6 +50,7 @@ UNITS: dict[str, str] = {
 #: Tests of tb/test_attention.py.
 _FUSED = "test_attention_fused[tiny]"
 _CORNERS = "test_corner_tensors_under_back_pressure[0.3]"
+_SLOW_CORNERS = "test_corner_tensors_under_back_pressure[0.9]"
 _BLOCKED = "test_one_stream_nearly_blocked[output]"
 _REFUSED = "test_bad_descriptors_and_scales"
 _MEMORY_ERROR = "test_memory_error[chunk]"
@@ -192,15 +193,6 @@ FAULTS: tuple[Fault, ...] = (
         killed_by=_FUSED,
     ),
     Fault(
-        name="unpacker-plane-not-reset",
-        module="unpacker",
-        kind="reset dropped",
-        description="the count of byte planes survives a reset",
-        statement="plane <= <next>",
-        faulty="rst ? plane : <next>",
-        killed_by=_RESET,
-    ),
-    Fault(
         name="keys-absent-token",
         module="unpacker_keys",
         kind="off by one",
@@ -238,12 +230,12 @@ FAULTS: tuple[Fault, ...] = (
         killed_by=_FUSED,
     ),
     Fault(
-        name="gearbox-level",
+        name="gearbox-padding",
         module="unpacker_deltas_gearbox",
-        kind="off by one",
-        description="an element is offered a byte before it is complete",
-        statement="assign elements__valid = level >= 3'h7",
-        faulty="level >= 3'h6",
+        kind="condition dropped",
+        description="the padding of a delta record is taken for elements of the next one",
+        statement="assign <left> = over ? 6'h00 : <rest>",
+        faulty="<rest>",
         killed_by=_FUSED,
     ),
     Fault(
@@ -292,12 +284,12 @@ FAULTS: tuple[Fault, ...] = (
         killed_by=_FUSED,
     ),
     Fault(
-        name="scale-rounding",
+        name="scale-minimum-shift",
         module="scale_bank",
-        kind="rounding dropped",
-        description="the scaled codes of row 1, lane 2 are rounded down",
-        statement="shifted_a_1_2 <= <next>",
-        faulty="<next> & ~1",
+        kind="off by one",
+        description="minima of lane 2 are twice as large",
+        statement="minimum_shift_2 <= <next>",
+        faulty="<next> + 5'h1",
         killed_by=_FUSED,
     ),
     Fault(
@@ -436,7 +428,7 @@ FAULTS: tuple[Fault, ...] = (
         description="a bank is filled before it has been read out",
         statement="assign contributions__ready = ~ <full>",
         faulty="1'h1",
-        killed_by=_BLOCKED,
+        killed_by=_SLOW_CORNERS,
     ),
     Fault(
         name="normaliser-rounding",
@@ -477,7 +469,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         name="fifo-overflow",
-        module="unpacker_route_queue",
+        module="unpacker_order_queue",
         kind="off by one",
         description="a full queue takes one item more",
         statement="assign w_rdy = level != 3'h4",
@@ -492,5 +484,14 @@ FAULTS: tuple[Fault, ...] = (
         statement="assign <end> = w_port__addr == 4'he",
         faulty="w_port__addr == 4'hf",
         killed_by=_FUSED,
+    ),
+    Fault(
+        name="fifo-not-reset",
+        module="headers_queue",
+        kind="reset dropped",
+        description="the read address of a queue survives a reset",
+        statement="r_port__addr <= <next>",
+        faulty="rst ? r_port__addr : <next>",
+        killed_by=_RESET,
     ),
 )
