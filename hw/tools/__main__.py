@@ -127,7 +127,13 @@ def _table(report: AreaReport) -> Table:
     """One row per module, without what its submodules hold."""
     table = Table(title=f"Area per module, without its submodules ({_unit(report)})")
     table.add_column("module", no_wrap=True)
-    for column in ("logic", "flip-flops", "levels", "ps" if report.unit == "um2" else "", "memory"):
+    for column in (
+        "combi-\nnational",
+        "flip-\nflops",
+        "levels",
+        "ps" if report.unit == "um2" else "",
+        "memory",
+    ):
         if column:
             table.add_column(column, justify="right")
     for module in sorted(report.modules, key=lambda module: module.name):

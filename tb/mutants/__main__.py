@@ -22,6 +22,8 @@ from tb.mutants.inject import InjectionError
 
 #: The preset that has the most tests.
 PRESET = "tiny"
+#: Columns of the table where there is no terminal to ask.
+_WIDTH = 160
 
 
 def run_all(seed: int, console: Console) -> list[dict[str, Any]]:
@@ -91,12 +93,15 @@ def write_report(rows: list[dict[str, Any]], seed: int) -> Path:
 
 def print_table(rows: list[dict[str, Any]], console: Console) -> None:
     """Show one line per fault: where it was, what it was, which test found it and how."""
-    table = Table("unit", "fault", "test", "how it was found", box=None, padding=(0, 2, 0, 0))
-    table.add_column("cycles", justify="right")
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("unit", "fault", "found by"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("cycles", justify="right", no_wrap=True)
+    table.add_column("how", no_wrap=True, overflow="ellipsis")
     for row in rows:
-        how = row["how"] if row["killed"] else "SURVIVED"
+        how = row["how"] if row["killed"] else f"SURVIVED: {row['description']}"
         test = row["test"].rpartition("::")[2]
-        cells = (row["unit"], row["description"], test, how, f"{row['cycles']:,}")
+        cells = (row["unit"], row["fault"], test, f"{row['cycles']:,}", how)
         table.add_row(*map(_plain, cells), style=None if row["killed"] else "bold red")
     console.print(table)
 
@@ -111,6 +116,8 @@ def _plain(text: str) -> str:
 def main(seed: int) -> None:
     """Switch on one fault after the other in the emitted Verilog; every one must be found."""
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_WIDTH)
     try:
         rows = run_all(seed, console)
     except (InjectionError, IntactFailure) as error:

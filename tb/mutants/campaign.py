@@ -162,11 +162,11 @@ class Campaign:
 
 
 def _first_complaint(message: str) -> str:
-    """Return the line of a message that says most: the first difference, the model's complaint."""
+    """Return what says most: the first difference, the first stream, what a model complained of."""
     lines = message.splitlines()
     for line in lines:
         if "%Error" in line or "%Fatal" in line:
             return line.split(": ", maxsplit=2)[-1].strip()
     if len(lines) > 1 and "differences" in lines[0]:
         return lines[1]
-    return lines[0] if lines else ""
+    return lines[0].partition(" (seed ")[0].partition(";")[0] if lines else ""

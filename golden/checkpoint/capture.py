@@ -1,24 +1,21 @@
-"""Keys, values and queries of a local Llama checkpoint: ``python -m golden.checkpoint DIR``.
+"""The forward pass of a Llama checkpoint, as far as keys, values and queries need it.
 
-DIR is what Hugging Face stores of a model: ``config.json`` and ``*.safetensors``, sharded or not.
-The forward pass is this file's own, in float32, one layer in memory at a time. It stops where the
-last layer has its tensors, so an output head is never read.
+In float32, with one layer in memory at a time. It stops where the last layer has its tensors, so
+an output head, tied or not, is never read.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
 import torch
+from rich.console import Console
 from rich.progress import track
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
 
-from golden.checkpoint_files import CheckpointError, LlamaConfig, Weights, read_json
-from golden.tensors import FP16_LARGEST
+from golden.checkpoint.config import LlamaConfig
+from golden.checkpoint.files import CheckpointError
+from golden.checkpoint.weights import Weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,52 +45,12 @@ def capture_checkpoint(directory: Path, tokens: list[int]) -> CheckpointKV:
     x = _embed(weights, config, tokens)
     rotation = _rotation(config, len(tokens))
     layers: list[tuple[Tensor, Tensor, Tensor]] = []
-    for index in track(range(config.layers), "layers", transient=True):
+    for index in track(range(config.layers), "layers", console=Console(stderr=True)):
         layers.append(_attention_inputs(weights, config, index, x, rotation))
         if index < config.layers - 1:
             x = _finish_layer(weights, config, index, x, *layers[-1])
     key, value, query = (torch.stack(each) for each in zip(*layers, strict=True))
     return CheckpointKV(key=key, value=value, query=query)
-
-
-def write_tensors(captured: CheckpointKV, path: Path) -> None:
-    """Write the file that ``golden.user_tensors`` reads, in float16.
-
-    Raises
-    ------
-    CheckpointError
-        A tensor has an element that is not finite in float16, or the file cannot be written.
-    """
-    halves = {name: getattr(captured, name).half() for name in ("key", "value", "query")}
-    for name, half in halves.items():
-        if not bool(half.isfinite().all()):
-            largest = float(getattr(captured, name).abs().max())
-            raise CheckpointError(
-                f"{name} must be finite and at most {FP16_LARGEST:.0f} in size (FP16), "
-                f"not {largest}"
-            )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(halves, path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be written: {error}") from error
-
-
-def read_tokens(path: Path) -> list[int]:
-    """The token ids in a JSON file, a list of integers.
-
-    Raises
-    ------
-    CheckpointError
-        The file cannot be read or holds something else.
-    """
-    tokens = read_json(path)
-    if not isinstance(tokens, list):
-        raise CheckpointError(f"{path}: must be a list of token ids, not {type(tokens).__name__}")
-    for place, token in enumerate(tokens):
-        if not isinstance(token, int) or isinstance(token, bool):
-            raise CheckpointError(f"{path}: token {place} must be an integer, not {token!r}")
-    return tokens
 
 
 def _embed(weights: Weights, config: LlamaConfig, tokens: list[int]) -> Tensor:
@@ -105,8 +62,9 @@ def _embed(weights: Weights, config: LlamaConfig, tokens: list[int]) -> Tensor:
             raise CheckpointError(
                 f"token {place} must be from 0 to {config.vocabulary - 1}, not {token}"
             )
-    table = weights.read("embed_tokens.weight", config.vocabulary, config.hidden)
-    return table[torch.tensor(tokens)]
+    return weights.read(
+        "embed_tokens.weight", config.vocabulary, config.hidden, rows=torch.tensor(tokens)
+    )
 
 
 def _rotation(config: LlamaConfig, tokens: int) -> tuple[Tensor, Tensor]:
@@ -134,9 +92,7 @@ def _attention_inputs(
 
     def heads(name: str, count: int) -> Tensor:
         module = f"layers.{layer}.self_attn.{name}"
-        flat = weights.linear(
-            normal, module, count * config.head_dim, bias=config.attention_bias
-        )
+        flat = weights.linear(normal, module, count * config.head_dim, bias=config.attention_bias)
         return flat.unflatten(-1, (count, config.head_dim)).transpose(0, 1)
 
     return (
@@ -171,27 +127,3 @@ def _finish_layer(
     )
     inner = silu(gate) * up
     return x + weights.linear(inner, f"{prefix}.mlp.down_proj", config.hidden, bias=config.mlp_bias)
-
-
-@click.command()
-@click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--tokens", required=True, type=click.Path(path_type=Path), help="Token ids, JSON.")
-@click.option(
-    "--output", required=True, type=click.Path(path_type=Path), help="The safetensors file."
-)
-def main(directory: Path, tokens: Path, output: Path) -> None:
-    """Capture keys, values and queries of the Llama checkpoint in DIRECTORY."""
-    try:
-        captured = capture_checkpoint(directory, read_tokens(tokens))
-        write_tensors(captured, output)
-    except CheckpointError as error:
-        click.echo(f"error: {error}", err=True)
-        raise SystemExit(2) from error
-    layers, kv_heads, length, head_dim = captured.key.shape
-    rows = captured.query.shape[1] // kv_heads
-    click.echo(f"{output}: {length} tokens; for a configuration with")
-    click.echo(f"head_dim = {head_dim}\nrows = {rows}\nlayers = {layers}\nkv_heads = {kv_heads}")
-
-
-if __name__ == "__main__":
-    main()
