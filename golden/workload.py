@@ -61,7 +61,8 @@ def make_workload(cases: Sequence[JobCase], config: AttentionConfig) -> Arrays:
         ``image`` bytes of the memory; per job (first dimension): ``label``, ``job`` (packed
         descriptor, little-endian bytes), ``query`` (beats of 16 bytes), ``status``, ``context``,
         ``output [rows, d]``, ``maximum [rows]``, ``sum [rows]``, ``selected`` (number of chunks);
-        and ``selection``, the chunks of all jobs one after the other. Refused jobs have zeros and no chunks.
+        and ``selection``, the chunks of all jobs one after the other. Refused jobs have zeros and
+        no chunks.
     """
     image = MemoryImage(config)
     job_bytes = -(-sum(job_fields(config).values()) // 8)
