@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -103,7 +104,7 @@ def measure(config: AttentionConfig, contexts: Sequence[int], seed: int) -> list
     ]
 
 
-def summarise(found: Sequence[Closeness]) -> list[dict[str, object]]:
+def summarise(found: Sequence[Closeness]) -> list[dict[str, Any]]:
     """Mean and worst by layer of the model, and by synthetic case."""
     rows: dict[str, list[Closeness]] = {}
     for item in found:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 
@@ -53,17 +55,27 @@ def test_corner_tensors_under_back_pressure(stall: float, seed: int) -> None:
 @pytest.mark.parametrize("stream", ["job", "query", "selection", "output", "completion"])
 def test_one_stream_nearly_blocked(stream: str, seed: int) -> None:
     """The others run free, so that everything piles up at one place."""
-    data = data_of("attention_fused", seed)
+    data = data_of("attention_corners", seed)
     run = run_attention(TINY, data, seed=seed, stall={stream: 0.9})
     require_equal(run.comparison)
+    if stream == "output":
+        assert run.counters["accumulator.accumulator_wait"] > 0
 
 
 @pytest.mark.parametrize("reset_at", [1, 40, 333, 1500, 4000])
 def test_reset_in_flight(reset_at: int, seed: int) -> None:
-    """After a reset anywhere the same jobs come out right from the start."""
+    """After a reset the same jobs come out right from the start."""
     data = data_of("attention_fused", seed)
     run = run_attention(TINY, data, seed=seed, stall=0.2, memory=HARSH, reset_at=reset_at)
     require_equal(run.comparison)
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_reset_anywhere(number: int, seed: int) -> None:
+    """The same at a random cycle."""
+    reset_at = 1 + random.Random(f"{seed} {number}").randrange(7000)
+    print(f"reset at cycle {reset_at}")
+    test_reset_in_flight(reset_at, seed)
 
 
 def test_bad_descriptors_and_scales(seed: int) -> None:

@@ -12,7 +12,7 @@ from hw.config import AttentionConfig, preset
 from tb import test_attention
 from tb.attention.emission import emission
 from tb.attention.runner import Mismatch
-from tb.harness import Hang, StreamRuleBroken
+from tb.harness import Hang, SimulationError, StreamRuleBroken
 from tb.mutants import __main__ as command
 from tb.mutants import campaign as campaigns
 from tb.mutants.campaign import Campaign, IntactFailure, UnknownTest, find_test
@@ -171,11 +171,9 @@ def test_a_test_that_does_not_exist(name: str, message: str) -> None:
     [
         (Mismatch("2 differences from the twin:\nfirst one\nsecond one"), "first one"),
         (AssertionError(""), "an assertion of the test"),
-        (
-            Hang("the core was not done after 9 cycles"),
-            "Hang: the core was not done after 9 cycles",
-        ),
-        (StreamRuleBroken("withdrew"), "StreamRuleBroken: withdrew"),
+        (Hang("not done: output a; output b (seed 1, files in x)"), "Hang: not done: output a"),
+        (StreamRuleBroken("withdrew (seed 1)\nfiles"), "StreamRuleBroken: withdrew"),
+        (SimulationError("ended:\n[10] %Fatal: m.sv:9: Assertion failed in m: tag 3\n"), "tag 3"),
     ],
 )
 def test_what_counts_as_found(
@@ -224,7 +222,7 @@ def test_a_survivor_fails_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path:
         "unit": "Selector",
         "fault": "selector-tie",
         "description": "ties",
-        "test": "tb/test_attention.py::test_reset_in_flight[1]",
+        "test": "tb/test_attention.py::test_attention_fused[tiny]",
         "killed": True,
         "how": "a difference",
         "cycles": 1234,
@@ -237,10 +235,11 @@ def test_a_survivor_fails_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert result.exit_code == 1
     assert "1 of 2 faults found" in result.output
     assert "survived: other" in result.output
+    assert "SURVIVED: ties" in result.output
     rows.pop()
     result = CliRunner().invoke(command.main)
     assert result.exit_code == 0
-    assert "test_reset_in_flight[1]" in result.output
+    assert "test_attention_fused[tiny]" in result.output
     assert '"killed": 1' in (tmp_path / "mutants.json").read_text()
 
 

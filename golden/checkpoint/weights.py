@@ -81,7 +81,8 @@ class Weights:
                 for name in list(tensors.keys()):
                     if name in files:
                         raise CheckpointError(
-                            f"{name} must be in one file, not in {files[name].name} and {file.name}"
+                            f"{self._directory}: {name} must be in one file, "
+                            f"not in {files[name].name} and {file.name}"
                         )
                     files[name] = file
         if not files:
@@ -91,10 +92,10 @@ class Weights:
 
 @contextmanager
 def _open(file: Path) -> Iterator[Any]:
+    if not file.is_file():
+        raise CheckpointError(f"{file}: there must be such a file")
     try:
         with safe_open(file, framework="pt") as tensors:
             yield tensors
-    except OSError as error:
-        raise CheckpointError(f"{file}: cannot be read: {error.strerror or error}") from error
-    except SafetensorError as error:
+    except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{file}: must be a safetensors file: {error}") from error

@@ -244,8 +244,12 @@ def test_every_kind_of_job(name: str) -> None:
     ids=str,
 )
 def test_stalls(name: str, stall: Any) -> None:
-    """With slow completions the outputs run ahead by all the slots."""
     check(name, random_jobs(2, 40), stall=stall, seed=17)
+
+
+def test_outputs_of_all_slots_run_ahead() -> None:
+    """The beats of every job in flight are counted while the oldest completion waits."""
+    check("tiny", [Job(Status.OK)] * 12, stall={"completion": 0.99}, seed=3)
 
 
 @pytest.mark.parametrize("cycle", [30, 100])

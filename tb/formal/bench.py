@@ -33,8 +33,8 @@ class Bench:
     -------
     module
         Where a test puts its monitor.
-    reset
-        The synchronous reset.
+    clock, reset
+        Of the component and its monitor; the reset is synchronous.
     component
     """
 
@@ -42,6 +42,7 @@ class Bench:
         self.component = component
         self.module = Module()
         self._domain = ClockDomain("sync")
+        self.clock: Signal = self._domain.clk
         self.reset: Signal = self._domain.rst
         self.inputs: dict[str, Signal] = {}
         #: What a trace shows, by name; the first word of a line.

@@ -33,10 +33,14 @@ proc
 flatten
 opt_clean
 chformal -lower
+delete t:$meminit*
 memory_collect
 {memories}
 opt_clean
-setattr -unset init w:* w:formal_started %d
+opt_dff -nodffe
+opt_clean
+select -set cleared w:reset %co1:+[SRST] t:$sdff %i %co1:+[Q] w:* %i
+setattr -unset init w:* w:formal_started %d @cleared %d
 setundef -undriven -anyseq
 dffunmap
 techmap
@@ -164,9 +168,31 @@ def prove(
     return proof
 
 
+def refute(bench: Bench, claim: str, **options: Any) -> CounterexampleError:
+    """See `prove` refute ``claim`` of ``bench``, print the counterexample, and return it.
+
+    A proof is worth as much as its negative control: the same claim about a faulty component.
+
+    Raises
+    ------
+    AssertionError
+        The claim was proved, or the counterexample is not one in the replay.
+    """
+    bench.violations = {claim: bench.violations[claim]}
+    try:
+        prove(bench, **options)
+    except CounterexampleError as found:
+        print(found)
+        if not found.violated:
+            raise
+        return found
+    raise AssertionError(f"this was to be refuted: {claim}")
+
+
 def _translate(bench: Bench, directory: Path, free_memories: bool) -> None:
     """Write the and-inverter graph of ``bench`` and the names of its inputs."""
     ports = {name: (signal, None) for name, signal in bench.input_ports.items()}
+    ports["clk"] = (bench.clock, None)
     text = rtlil.convert(bench.top(formal=True), name="bench", ports=ports, emit_src=False)
     (directory / "bench.il").write_text(text)
     memories = "memory_nordff; cutpoint t:$mem_v2" if free_memories else "memory_map"
@@ -227,7 +253,7 @@ def _counterexample(bench: Bench, frames: list[dict[str, int]]) -> Counterexampl
     else:
         heading = (
             f"a check does not hold after {len(frames)} cycles if memories start with other "
-            "values than 0; the table shows the run that starts with 0"
+            "values than 0; this is the run that starts with 0"
         )
     return CounterexampleError(f"{heading}\n{_table(values)}", len(frames), tuple(violated))
 

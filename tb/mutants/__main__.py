@@ -93,11 +93,11 @@ def write_report(rows: list[dict[str, Any]], seed: int) -> Path:
 
 def print_table(rows: list[dict[str, Any]], console: Console) -> None:
     """Show one line per fault: where it was, what it was, which test found it and how."""
-    table = Table(box=None, padding=(0, 2, 0, 0))
+    table = Table(box=None, padding=(0, 2, 0, 0), expand=True)
     for column in ("unit", "fault", "found by"):
         table.add_column(column, no_wrap=True)
     table.add_column("cycles", justify="right", no_wrap=True)
-    table.add_column("how", no_wrap=True, overflow="ellipsis")
+    table.add_column("how", no_wrap=True, overflow="ellipsis", ratio=1)
     for row in rows:
         how = row["how"] if row["killed"] else f"SURVIVED: {row['description']}"
         test = row["test"].rpartition("::")[2]

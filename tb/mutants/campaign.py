@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,8 @@ _TESTS = Path(test_attention.__file__).relative_to(REPOSITORY)
 #: A run that takes so much longer than without the fault, and so many cycles, is a hang.
 _PATIENCE = 2
 _GRACE = 5_000
+#: What the simulator says when a model stops it, without the place in the model.
+_FATAL = re.compile(r"%(?:Fatal|Error): (?:\S+:\d+: )?(?:Assertion failed in \S+: )?(.*)")
 
 
 class UnknownTest(ValueError):
@@ -164,9 +167,9 @@ class Campaign:
 def _first_complaint(message: str) -> str:
     """Return what says most: the first difference, the first stream, what a model complained of."""
     lines = message.splitlines()
-    for line in lines:
-        if "%Error" in line or "%Fatal" in line:
-            return line.split(": ", maxsplit=2)[-1].strip()
+    fatal = _FATAL.search(message)
+    if fatal:
+        return fatal[1]
     if len(lines) > 1 and "differences" in lines[0]:
         return lines[1]
     return lines[0].partition(" (seed ")[0].partition(";")[0] if lines else ""
