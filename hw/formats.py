@@ -25,8 +25,8 @@ class Status(IntEnum):
     LAYER_RANGE = 3
     HEAD_RANGE = 4
     ADDRESS_RANGE = 5
-    SCALE_NOT_FINITE = 6
-    MEMORY_ERROR = 7
+    MEMORY_ERROR = 6
+    SCALE_NOT_FINITE = 7
 
 
 class StepKind(IntEnum):

@@ -7,7 +7,8 @@ from amaranth.lib.wiring import In, Out
 from hw.arithmetic import saturate, shift_right_half_up
 from hw.config import AttentionConfig
 from hw.constants import SCALED_BITS, VALUE_FRACTION
-from hw.cores.payloads import LANES, TAIL_SUM_BITS, contribution, tail_sums, unit_header
+from hw.cores.lanes import LANES
+from hw.cores.payloads import TAIL_SUM_BITS, contribution, tail_sums, unit_header
 from hw.streams import StreamRegister
 
 FP16_EXPONENT_MAX = 31

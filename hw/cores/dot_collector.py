@@ -6,8 +6,8 @@ from amaranth.lib.wiring import In, Out
 
 from hw.config import AttentionConfig
 from hw.constants import DOT_BITS
-from hw.cores.lanes import lanes_layout
-from hw.cores.payloads import LANES, PAIRS, scaled_tag, step_tag, tail_sums
+from hw.cores.lanes import LANES, lanes_layout
+from hw.cores.payloads import PAIRS, scaled_tag, step_tag, tail_sums
 from hw.formats import StepKind
 
 

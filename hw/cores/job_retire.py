@@ -7,7 +7,8 @@ from amaranth.lib.wiring import In, Out
 from hw.config import AttentionConfig
 from hw.constants import MAXIMUM_BITS
 from hw.cores.job_intake import ticket_layout
-from hw.cores.payloads import LANES, slot_bits
+from hw.cores.lanes import LANES
+from hw.cores.payloads import slot_bits
 from hw.cores.softmax import statistics_layout
 from hw.counters import Counter
 from hw.formats import Status
@@ -112,10 +113,11 @@ class JobRetire(wiring.Component):
                 completion.maximum.eq(self.statistics.payload.maximum),
                 completion.sum.eq(self.statistics.payload.sum),
             ]
-            with m.If(Array(list(scale_errors))[ticket.slot]):
-                m.d.comb += completion.status.eq(Status.SCALE_NOT_FINITE)
-            with m.Elif((ticket.status == Status.OK) & Array(list(memory_errors))[ticket.slot]):
+            # Data that came with an error say nothing, so they cannot blame a scale.
+            with m.If(Array(list(memory_errors))[ticket.slot]):
                 m.d.comb += completion.status.eq(Status.MEMORY_ERROR)
+            with m.Elif(Array(list(scale_errors))[ticket.slot]):
+                m.d.comb += completion.status.eq(Status.SCALE_NOT_FINITE)
         succeeded = completion.status == Status.OK
         m.d.comb += [
             self.completed.event.eq(finish & succeeded),

@@ -6,7 +6,7 @@ from amaranth.lib import data
 from hw.config import ConfigError
 from hw.constants import DOT_BITS, SUM_BITS
 
-#: Independent sums of one row and step.
+#: Independent sums of one row and step: channels of a value step, scale pairs of one beat.
 LANES = 4
 
 

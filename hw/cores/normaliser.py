@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from hw.arithmetic import saturate, shift_right_half_up
 from hw.config import AttentionConfig
 from hw.constants import OUTPUT_BITS
-from hw.cores.payloads import LANES
+from hw.cores.lanes import LANES
 
 #: Fraction bits of the reciprocal; of a product that the output does not keep.
 _RECIPROCAL_FRACTION = 34

@@ -18,10 +18,8 @@ from hw.constants import (
     SHIFT_BITS,
     SUM_BITS,
 )
+from hw.cores.lanes import LANES
 from hw.formats import FP16_BITS, StepKind, job_fields
-
-#: Channels of one step of a value pass, and scale pairs of one beat.
-LANES = 4
 
 
 class SegmentKind(IntEnum):

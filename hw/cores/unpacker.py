@@ -8,14 +8,8 @@ from hw.arithmetic import fp16_is_finite
 from hw.config import AttentionConfig
 from hw.cores.delta_unpacker import DeltaUnpacker
 from hw.cores.key_unpacker import KeyUnpacker
-from hw.cores.payloads import (
-    BEAT,
-    LANES,
-    SegmentKind,
-    segment_header,
-    slot_bits,
-    work_layout,
-)
+from hw.cores.lanes import LANES
+from hw.cores.payloads import BEAT, SegmentKind, segment_header, slot_bits, work_layout
 from hw.cores.value_unpacker import ValueUnpacker
 from hw.counters import Counter
 from hw.formats import StepKind

@@ -6,7 +6,8 @@ from amaranth.lib.wiring import In, Out
 
 from hw.arithmetic import shift_right_half_up
 from hw.config import AttentionConfig
-from hw.cores.payloads import LANES, contribution
+from hw.cores.lanes import LANES
+from hw.cores.payloads import contribution
 from hw.counters import Counter
 
 

@@ -6,7 +6,8 @@ from amaranth.lib.wiring import In, Out
 
 from hw.config import BEAT_BYTES, AttentionConfig
 from hw.cores.gearbox import Gearbox
-from hw.cores.payloads import BEAT, LANES, PAIRS, segment_header, work_layout
+from hw.cores.lanes import LANES
+from hw.cores.payloads import BEAT, PAIRS, segment_header, work_layout
 from hw.formats import VALUE_BASE_BITS, VALUE_BITS, KVFormat, StepKind
 from hw.streams import StreamFIFO
 

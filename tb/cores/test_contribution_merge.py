@@ -12,7 +12,8 @@ from golden.twin.values import align_tail
 from hw.config import AttentionConfig, preset
 from hw.constants import SCALED_BITS
 from hw.cores.contribution_merge import ContributionMerge
-from hw.cores.payloads import LANES, TAIL_SUM_BITS, contribution, tail_sums, unit_header
+from hw.cores.lanes import LANES
+from hw.cores.payloads import TAIL_SUM_BITS, contribution, tail_sums, unit_header
 from tb.harness import pack, simulate, unpack
 
 CONFIGS = {

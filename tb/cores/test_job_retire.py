@@ -15,7 +15,8 @@ from hw.config import AttentionConfig, preset
 from hw.constants import MAXIMUM_BITS
 from hw.cores.job_intake import ticket_layout
 from hw.cores.job_retire import JobRetire, completion_layout
-from hw.cores.payloads import LANES, slot_bits
+from hw.cores.lanes import LANES
+from hw.cores.payloads import slot_bits
 from hw.cores.softmax import statistics_layout
 from hw.formats import Status
 from tb.harness import pack, simulate, unpack
@@ -113,9 +114,10 @@ class Job:
         """What its completion says: the lowest code that applies."""
         if not self.runs:
             return self.ticket
-        if self.scale_error or self.ticket == Status.SCALE_NOT_FINITE:
-            return Status.SCALE_NOT_FINITE
-        return Status.MEMORY_ERROR if self.memory_error else Status.OK
+        if self.memory_error:
+            return Status.MEMORY_ERROR
+        bad_scale = self.scale_error or self.ticket == Status.SCALE_NOT_FINITE
+        return Status.SCALE_NOT_FINITE if bad_scale else Status.OK
 
 
 def random_jobs(seed: int, count: int) -> list[Job]:

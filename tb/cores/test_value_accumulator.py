@@ -11,7 +11,8 @@ from torch import Tensor
 
 from golden.twin.values import accumulate
 from hw.config import AttentionConfig, preset
-from hw.cores.payloads import LANES, contribution
+from hw.cores.lanes import LANES
+from hw.cores.payloads import contribution
 from hw.cores.value_accumulator import ValueAccumulator
 from tb.harness import pack, simulate, unpack
 

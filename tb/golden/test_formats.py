@@ -142,8 +142,8 @@ def test_codes() -> None:
         "LAYER_RANGE",
         "HEAD_RANGE",
         "ADDRESS_RANGE",
-        "SCALE_NOT_FINITE",
         "MEMORY_ERROR",
+        "SCALE_NOT_FINITE",
     ]
     assert [status.value for status in Status] == list(range(8))
     assert [(kind.name, kind.value) for kind in StepKind] == [

@@ -17,7 +17,7 @@ from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.config import BEAT_BYTES, BURST_BYTES, FORMAT_VERSION, AttentionConfig, preset
+from hw.config import BEAT_BITS, BEAT_BYTES, BURST_BYTES, FORMAT_VERSION, AttentionConfig, preset
 from hw.cores.payloads import BEAT
 from hw.counters import CounterBank
 from hw.memory.fetch import SEGMENT_LAYOUT, Fetch
@@ -38,6 +38,8 @@ SMALL = replace(TINY, memory_tags=2, reorder_beats=64)
 Options: TypeAlias = dict[str, int | str]
 """Plusargs of the memory model, without their prefix."""
 
+#: Data of a beat with an error.
+ALL_ONES = (1 << BEAT_BITS) - 1
 FILLER = bytes.fromhex("efbeadde" * 4)
 _run_numbers = itertools.count()
 
@@ -214,7 +216,7 @@ def beats_of(segments: Sequence[tuple[int, int]], image: bytes, bad: range = ran
                 pack(
                     BEAT,
                     {
-                        "data": 0 if refused else int.from_bytes(beat, "little"),
+                        "data": ALL_ONES if refused else int.from_bytes(beat, "little"),
                         "error": int(refused),
                         "last": int(start + BEAT_BYTES == end),
                     },

@@ -19,7 +19,7 @@
 //   +NAME_request_stall=S    `request__ready` is low in a cycle with probability S/256, S in 0..255
 //   +NAME_response_gap=S     no beat in a cycle with probability S/256, S in 0..255
 //   +NAME_error_address=HEX  beats of the bytes from here on ...
-//   +NAME_error_bytes=N      ... to here come with `error` and zero data (default 0: none)
+//   +NAME_error_bytes=N      ... to here come with `error` and all ones (default 0: none)
 //   +seed=N                  seed of everything random; each NAME derives a sequence of its own
 //
 // A request with a tag that is under way, an unaligned address, or an end behind the memory, and a
@@ -123,7 +123,7 @@ module ideal_memory #(
         address = 64'(word_of[place]) * 16;
         refused = address + 16 > error_address && address < error_address + error_bytes;
         response__payload <= {
-            refused, tag_of[place], refused ? 128'd0 : contents(word_of[place])
+            refused, tag_of[place], refused ? {128{1'b1}} : contents(word_of[place])
         };
         beats           <= beats + 1;
         word_of[place]  = word_of[place] + 1;

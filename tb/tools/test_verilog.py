@@ -151,7 +151,7 @@ def test_sidecar() -> None:
     assert facts["config"] == TINY.describe()
     assert facts["config_hash"] == f"0x{TINY.config_hash:08x}"
     assert facts["records"]["chunk_bytes"] == KVFormat(TINY).chunk_bytes
-    assert facts["status"]["MEMORY_ERROR"] == 7
+    assert facts["status"]["MEMORY_ERROR"] == 6
     assert [row["address"] for row in facts["registers"]] == list(range(5))
     ports = {port["name"]: (port["direction"], port["width"]) for port in facts["ports"]}
     declared = re.findall(
