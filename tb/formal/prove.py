@@ -50,6 +50,9 @@ aigmap
 opt_clean
 write_aiger -zinit -map bench.map bench.aig
 """
+#: Assumptions become part of the one output, then registers that induction proves equal become one:
+#: a narrow payload that stands for a wide one costs its own bits only. Inputs keep their order.
+_REDUCE = "read_aiger bench.aig; fold; orpos; scorr; dc2; scorr; write_aiger merged.aig"
 #: Yosys ends the process on an error, so it gets one of its own.
 _RUN = (
     "import sys; from pyosys import libyosys as y; y.run_pass('script ' + sys.argv[1], y.Design())"
@@ -90,12 +93,14 @@ class Proof:
     """All checks hold.
 
     ``cycles`` is None for a proof for all time, else the bound. ``flip_flops`` counts those that
-    the checks depend on, the monitor's and those of memories included.
+    the checks depend on, the monitor's and those of memories included; ``merged`` is what is left
+    when those that are always equal have become one.
     """
 
     checks: int
     cycles: int | None
     flip_flops: int
+    merged: int
     seconds: float
 
     def __str__(self) -> str:
@@ -105,7 +110,8 @@ class Proof:
             else f"for {self.cycles} cycles from reset (bounded model checking)"
         )
         return (
-            f"{self.checks} checks hold {how}; {self.flip_flops} flip-flops, {self.seconds:.1f} s"
+            f"{self.checks} checks hold {how}; {self.flip_flops} flip-flops ({self.merged} after "
+            f"merging equal ones), {self.seconds:.1f} s"
         )
 
 
@@ -145,25 +151,27 @@ def prove(
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         _translate(bench, directory, free_memories)
-        flip_flops = int((directory / "bench.aig").read_bytes().split(maxsplit=4)[3])
-        engine = "pdr" if cycles is None else f"bmc3 -F {cycles}"
+        _run([str(_abc()), "-c", _REDUCE], directory)
+        flip_flops, merged = (_flip_flops(directory / f"{n}.aig") for n in ("bench", "merged"))
+        # Without any register left, the two others have nothing to unroll.
+        engine = "sat" if not merged else "pdr" if cycles is None else f"bmc3 -F {cycles}"
+        limit = f"-T {seconds}" if merged else ""
         log = _run(
             [
                 str(_abc()),
                 "-c",
-                f"read_aiger bench.aig; fold; {engine} -T {seconds}; print_status; "
-                "write_cex -n bench.cex",
+                f"read_aiger merged.aig; {engine} {limit}; print_status; write_cex -n bench.cex",
             ],
             directory,
         )
-        found = re.search(r"Status = +(-?\d+) +Frames = +(-?\d+)", log)
+        found = re.search(r"Status = +(-?\d+) +Frames", log)
         if not found:
             raise FormalError(f"no answer from ABC:\n{log[-2000:]}")
         if found[1] == "0":
             raise _counterexample(bench, _inputs(bench, directory))
     if found[1] != "1" and f"No output asserted in {cycles} frames" not in log:
         raise UndecidedError(f"no answer in {seconds} s ({flip_flops} flip-flops):\n{log[-500:]}")
-    proof = Proof(len(bench.violations), cycles, flip_flops, time.monotonic() - start)
+    proof = Proof(len(bench.violations), cycles, flip_flops, merged, time.monotonic() - start)
     print(proof)
     return proof
 
@@ -198,6 +206,11 @@ def _translate(bench: Bench, directory: Path, free_memories: bool) -> None:
     memories = "memory_nordff; cutpoint t:$mem_v2" if free_memories else "memory_map"
     (directory / "bench.ys").write_text(_TRANSLATE.format(memories=memories))
     _run([sys.executable, "-c", _RUN, "bench.ys"], directory)
+
+
+def _flip_flops(path: Path) -> int:
+    """Return the number of latches that the header of an AIGER file states."""
+    return int(path.read_bytes().split(maxsplit=4)[3])
 
 
 def _run(command: list[str], directory: Path) -> str:
