@@ -100,10 +100,14 @@ class Bench:
         for name in names:
             self.assume(self._stream_rule(self.stream(name)))
 
-    def check_stream_rule(self, *names: str) -> None:
-        """Claim of these output streams: ``valid`` and payload stay until the transfer."""
+    def check_stream_rule(self, *names: str, payload: ValueLike | None = None) -> None:
+        """Claim of these output streams: ``valid`` and payload stay until the transfer.
+
+        With ``payload``, only these bits of it are looked at.
+        """
         for name in names:
-            self.check(f"{name} stays until its transfer", self._stream_rule(self.stream(name)))
+            rule = self._stream_rule(self.stream(name), payload)
+            self.check(f"{name} stays until its transfer", rule)
 
     def stream(self, name: str) -> Any:
         """Return the stream of this name; members of members are separated by two underscores."""
@@ -112,8 +116,8 @@ class Bench:
             found = getattr(found, part)
         return found
 
-    def _stream_rule(self, stream: Any) -> Value:
-        payload = Value.cast(stream.payload)
+    def _stream_rule(self, stream: Any, part: ValueLike | None = None) -> Value:
+        payload = Value.cast(stream.payload if part is None else part)
         waiting = self.before(stream.valid & ~stream.ready)
         return ~waiting | (stream.valid & (payload == self.before(payload)))
 

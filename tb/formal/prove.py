@@ -154,7 +154,7 @@ def prove(
         _run([str(_abc()), "-c", _REDUCE], directory)
         flip_flops, merged = (_flip_flops(directory / f"{n}.aig") for n in ("bench", "merged"))
         # Without any register left, the two others have nothing to unroll.
-        engine = "sat" if not merged else "pdr" if cycles is None else f"bmc3 -F {cycles}"
+        engine = "sat" if not merged else "pdr -s -f" if cycles is None else f"bmc3 -F {cycles}"
         limit = f"-T {seconds}" if merged else ""
         log = _run(
             [

@@ -1,0 +1,133 @@
+"""ReorderBuffer: the arbiter of tags and of the room in the ring.
+
+The memory answers as docs/contracts.md, section 2, allows: any outstanding tag in any cycle, as
+many beats as were asked for. The error flag stands for the payload, which the buffer only moves,
+and one tracked beat of one request, whichever they are, for all. The claims hold under any
+back-pressure and any reset.
+"""
+
+from __future__ import annotations
+
+import pytest
+from amaranth.hdl import Array, Cat, Signal
+
+from hw.memory.port import REQUEST_BURSTS
+from hw.memory.reorder_buffer import BURST_BEATS, ReorderBuffer
+from tb.formal.bench import Bench
+from tb.formal.mutant import mutant
+from tb.formal.prove import prove, refute
+from tb.formal.small import SmallConfig
+
+TAG = "a tag is not given out while its answer is on order"
+ROOM = "there is room for every beat on order"
+NOTHING = "no beat comes out that was not asked for"
+ORDER = "a beat comes out as it came in, at its place in the order of the requests"
+READY = "a request is taken when a tag is free and there is room"
+PROMPT = "a beat whose turn it is is offered two cycles after it came"
+WAITING = "waiting says whether a beat on order has not reached the output"
+STAYS = "beats stays until its transfer"
+
+
+def ordering(buffer: ReorderBuffer, config: SmallConfig) -> Bench:
+    """Say what a reorder buffer promises to a requester whose memory keeps its own promises."""
+    bench = Bench(buffer)
+    m = bench.module
+    allocate, response, beats = (bench.stream(n) for n in ("allocate", "response", "beats"))
+    depth = config.reorder_beats
+    size = Signal(range(REQUEST_BURSTS * BURST_BEATS + 1))
+    m.d.comb += size.eq(allocate.payload.bursts * BURST_BEATS)
+    bench.assume((allocate.payload.bursts >= 1) & (allocate.payload.bursts <= REQUEST_BURSTS))
+    taken = allocate.valid & allocate.ready
+    gone = beats.valid & beats.ready
+
+    error, tag = bench.free("error"), bench.free("tag", len(response.payload.tag))
+    answer = Signal.like(response.payload)
+    m.d.comb += [answer.tag.eq(tag), answer.error.eq(error)]
+    bench.tie("response__payload", answer)
+
+    # The memory: how many beats of each tag are still to come.
+    left = [Signal(range(depth + 1), name=f"left_{i}") for i in range(config.memory_tags)]
+    bench.assume(~response.valid | (Array(left)[tag] != 0))
+    for i, count in enumerate(left):
+        with m.If(response.valid & (tag == i)):
+            m.d.sync += count.eq(count - 1)
+        with m.If(taken & (buffer.tag == i)):
+            m.d.sync += count.eq(size)
+
+    # The requester: how many beats it asked for that have not come out.
+    inside = Signal(range(2 * depth))
+    m.d.sync += inside.eq(inside + size - gone)
+    with m.If(~taken):
+        m.d.sync += inside.eq(inside - gone)
+
+    # The tracked beat: any one of any request.
+    mark = bench.free("mark")
+    which = bench.free("which", range(depth))
+    tracked, arrived, final = Signal(), Signal(), Signal()
+    number, ahead = Signal(range(depth)), Signal(range(2 * depth))
+    its_tag = Signal.like(tag)
+    its_error = Signal()
+    with m.If(taken & mark & ~tracked & (which < size)):
+        m.d.sync += [tracked.eq(1), arrived.eq(0), its_tag.eq(buffer.tag), number.eq(which)]
+        m.d.sync += ahead.eq(inside - gone + which)
+        m.d.sync += final.eq(allocate.payload.final & (which == size - 1))
+    with m.If(tracked & ~arrived & response.valid & (tag == its_tag)):
+        m.d.sync += [number.eq(number - 1), arrived.eq(number == 0), its_error.eq(error)]
+    turn = tracked & (ahead == 0)
+    with m.If(tracked & gone):
+        m.d.sync += [ahead.eq(ahead - 1), tracked.eq(ahead != 0)]
+    seen = Cat(beats.payload.error, beats.payload.last)
+
+    bench.check(TAG, ~taken | (Array(left)[buffer.tag] == 0))
+    # The output register holds one beat more than the ring.
+    bench.check(ROOM, inside <= depth + 1)
+    bench.check(NOTHING, ~beats.valid | (inside != 0))
+    bench.check(ORDER, ~(turn & gone) | (arrived & (seen == Cat(its_error, final))))
+    free_tag = Cat(count == 0 for count in left).any()
+    bench.check(READY, ~(free_tag & (inside + size <= depth)) | allocate.ready)
+    bench.check(PROMPT, ~(turn & bench.before(turn & arrived)) | beats.valid)
+    bench.check(WAITING, buffer.waiting == (inside != beats.valid))
+    bench.check_stream_rule("beats", payload=seen)
+    return bench
+
+
+SMALLEST = SmallConfig(memory_tags=2, reorder_beats=4)
+
+
+def test_reorder_buffer() -> None:
+    """For all time, by property directed reachability; FFS flip-flops."""
+    prove(ordering(ReorderBuffer(SMALLEST), SMALLEST))
+
+
+@pytest.mark.slow
+def test_larger_reorder_buffer() -> None:
+    """For all time, by property directed reachability; FFS flip-flops."""
+    config = SmallConfig(memory_tags=4, reorder_beats=8)
+    prove(ordering(ReorderBuffer(config), config), seconds=900)
+
+
+#: What goes wrong, the claim that shows it, and the fault as a change of the source.
+FAULTS = {
+    "a tag is free a beat early": (TAG, "end.eq(more_beats[answer.tag] == 0)", "end.eq(1)"),
+    "the tag in use is given out": (TAG, "with m.If(~busy[tag]):", "with m.If(busy[tag]):"),
+    "one beat too many is let in": (ROOM, "free >= size", "free + 1 >= size"),
+    "a departure counts twice": (ROOM, "0) + departing", "0) + 2 * departing"),
+    "a beat leaves before it came": (ORDER, "departing.eq(advance & ", "departing.eq(advance | "),
+    "answers land one after the other": (ORDER, "next_beat[answer.tag])", "next_beat[0])"),
+    "the flag of the wrong request": (ORDER, "end & final[answer.tag]", "end & final[0]"),
+    "presence is never cleared": (NOTHING, "(present & ~departed)", "present"),
+    "a tag is lost": (READY, "(busy & ~end_tag)", "busy"),
+    "a full buffer counts as free": (
+        WAITING,
+        "self.waiting.eq(free != self._depth)",
+        "self.waiting.eq(free == 0)",
+    ),
+    "a waiting beat is overwritten": (STAYS, "~self.beats.valid | self.beats.ready", "1"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faulty_reorder_buffer_is_refuted(fault: str) -> None:
+    """A counterexample of at most 20 cycles, by bounded model checking."""
+    claim, old, new = FAULTS[fault]
+    refute(ordering(mutant(ReorderBuffer, old, new)(SMALLEST), SMALLEST), claim, cycles=20)
