@@ -12,6 +12,7 @@ CONFIG ?=
 KV ?=
 SEED ?= 1
 WAVES ?=
+SRAM ?=
 ARGS ?=
 TORCH_INDEX ?=
 
@@ -44,6 +45,7 @@ help: ## This list
 	@echo
 	@echo "Values: TEST=$(TEST) PRESET=$(or $(PRESET),lm) SEED=$(SEED) WAVES=1 (record waves)"
 	@echo "        CONFIG=<file.toml> (in place of PRESET: fields of AttentionConfig, see hw/config.py)"
+	@echo "        SRAM=1 (large memories as modules to replace by macros, see docs/integration.md)"
 	@echo "        KV=<file.safetensors> (your tensors, see golden/user_tensors.py)"
 	@echo "        TORCH_INDEX=<url> (package index to take torch from, in setup)"
 	@echo "        VERILATOR=<program>  WORKERS=<cores>  ARGS=<more arguments of the command>"
@@ -63,8 +65,8 @@ test: $(ALL) ## Run the tests, but for the slow ones (SEED)
 	@$(PYTEST)
 
 .PHONY: verilog
-verilog: $(RTL) ## Write the Verilog, its sidecar and its register map (PRESET or CONFIG)
-	@$(PY) -m hw.tools verilog $(DESIGN) $(ARGS)
+verilog: $(RTL) ## Write Verilog, package, sidecar and register map (PRESET or CONFIG, SRAM)
+	@$(PY) -m hw.tools verilog $(DESIGN) $(if $(filter-out 0,$(SRAM)),--sram) $(ARGS)
 
 .PHONY: area
 area: $(RTL) ## Report area and depth of each module (PRESET or CONFIG)

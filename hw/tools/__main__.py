@@ -15,7 +15,7 @@ from rich.table import Table
 from hw.config import AttentionConfig, ConfigError
 from hw.config_file import DEFAULT_PRESET, choose_config
 from hw.cores.attention_core import AttentionCore
-from hw.tools.area import AreaError, AreaReport, measure
+from hw.tools.area import KEPT_BITS, AreaError, AreaReport, measure
 from hw.tools.progress import step
 from hw.tools.verilog import emit
 
@@ -70,12 +70,23 @@ def main() -> None:
 @main.command("verilog")
 @_configured
 @_output("build/verilog")
-def verilog_command(config: AttentionConfig, output: Path) -> None:
-    """Write standalone Verilog, its JSON sidecar and the register map to OUTPUT/<name>."""
+@click.option("--sram", is_flag=True, help="Instantiate large memories as wrapper modules.")
+@click.option(
+    "--sram-bits",
+    type=click.IntRange(min=0),
+    default=KEPT_BITS,
+    show_default=True,
+    help="Memories with more bits are large.",
+)
+def verilog_command(config: AttentionConfig, output: Path, sram: bool, sram_bits: int) -> None:
+    """Write Verilog, SystemVerilog package, JSON sidecar and register map to OUTPUT/<name>.
+
+    With --sram they go to OUTPUT/<name>-sram, with the file of the wrappers.
+    """
     console = Console()
     with step(f"elaborating {TOP} ({config.name})"):
-        files = emit(AttentionCore(config), TOP)
-    directory = output / config.name
+        files = emit(AttentionCore(config), TOP, sram_bits=sram_bits if sram else None)
+    directory = output / (f"{config.name}-sram" if sram else config.name)
     directory.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         (directory / name).write_text(text)

@@ -11,10 +11,13 @@ from amaranth.hdl import Shape, Signal, Value
 from amaranth.lib import data, wiring
 
 from hw.config import FORMAT_VERSION, AttentionConfig
-from hw.formats import KVFormat, Status
+from hw.formats import Status
 from hw.tools import GENERATOR, VERSION
+from hw.tools.lint import CORE_RULES, PACKAGE_RULES, WRAPPER_RULES, waivers
+from hw.tools.package import package, record_sizes
+from hw.tools.ports import find_streams
+from hw.tools.sram import WRAPPERS, SramPlatform, find_instances
 
-_STREAM_MEMBERS = {"payload", "valid", "ready"}
 #: What Yosys adds to a module so that its ``always @*`` blocks run at time zero.
 _TIME_ZERO = re.compile(r"\\\$auto\$verilog_backend\.cc:\d+:dump_module\$\d+ ")
 #: The initial value of a memory, word by word, when all of it is zero.
@@ -41,14 +44,31 @@ class Core(Protocol):
         """Its ports."""
 
 
-def emit(core: Core, name: str) -> dict[str, str]:
+def emit(core: Core, name: str, *, sram_bits: int | None = None) -> dict[str, str]:
     """Return the text of every file of ``core``, by file name; ``name`` is the top module's.
 
     The same configuration and versions give the same text, byte for byte.
+
+    Parameters
+    ----------
+    sram_bits
+        If given, memories with more bits are instances of the modules of a further file, and the
+        sidecar lists them.
     """
     sidecar = describe(core, name)
-    return {
-        f"{name}.v": _header(core.config, name) + _tidy(_convert(core, name), name),
+    verilog_text = _tidy(_convert(core, name, sram_bits), name)
+    rules = {f"{name}.v": CORE_RULES, f"{name}_pkg.sv": PACKAGE_RULES}
+    files = {}
+    if sram_bits is not None:
+        sidecar["memories"] = find_instances(verilog_text)
+        files[WRAPPERS.name] = WRAPPERS.read_text()
+        rules[WRAPPERS.name] = WRAPPER_RULES
+    return files | {
+        f"{name}.v": _header(core.config, name) + verilog_text,
+        f"{name}_pkg.sv": package(
+            core.config, find_streams(core.signature), core.counters, f"{name}_pkg"
+        ),
+        f"{name}.vlt": waivers(rules),
         f"{name}.json": json.dumps(sidecar, indent=2) + "\n",
         "register_map.md": _register_map(core, name),
     }
@@ -57,8 +77,6 @@ def emit(core: Core, name: str) -> dict[str, str]:
 def describe(core: Core, name: str) -> dict[str, Any]:
     """Return what software and a bench need to know of ``core``: the JSON sidecar."""
     config = core.config
-    sizes = KVFormat(config)
-    properties = (key for key, value in vars(KVFormat).items() if isinstance(value, property))
     return {
         "generator": {"name": GENERATOR, "version": VERSION},
         "module": name,
@@ -70,8 +88,14 @@ def describe(core: Core, name: str) -> dict[str, Any]:
             {"name": "rst", "direction": "input", "width": 1},
             *_ports(core.signature, core),
         ],
-        "streams": dict(_streams(core.signature)),
-        "records": {key: getattr(sizes, key) for key in properties},
+        "streams": {
+            stream.name: {
+                "direction": stream.direction,
+                "fields": list(_fields(stream.shape)),
+            }
+            for stream in find_streams(core.signature)
+        },
+        "records": record_sizes(config),
         "registers": core.counters,
         "status": {status.name: status.value for status in Status},
     }
@@ -81,8 +105,11 @@ def _hash(config: AttentionConfig) -> str:
     return f"0x{config.config_hash:08x}"
 
 
-def _convert(core: Core, name: str) -> str:
-    text = verilog.convert(core, name=name, emit_src=False, strip_internal_attrs=True)
+def _convert(core: Core, name: str, sram_bits: int | None) -> str:
+    platform = None if sram_bits is None else SramPlatform(sram_bits)
+    text = verilog.convert(
+        core, name=name, platform=platform, emit_src=False, strip_internal_attrs=True
+    )
     assert isinstance(text, str)
     return text
 
@@ -140,19 +167,6 @@ def _ports(signature: wiring.Signature, core: Core) -> Iterator[dict[str, object
                 "direction": "input" if member.flow == wiring.In else "output",
                 "width": len(plain),
             }
-
-
-def _streams(signature: wiring.Signature, prefix: str = "") -> Iterator[tuple[str, object]]:
-    for key, member in signature.members.items():
-        if member.is_port:
-            continue
-        inner, name = member.signature, prefix + key
-        if set(inner.members) == _STREAM_MEMBERS:
-            payload = inner.members["payload"]
-            direction = "output" if payload.flow == wiring.Out else "input"
-            yield name, {"direction": direction, "fields": list(_fields(payload.shape))}
-        else:
-            yield from _streams(inner, f"{name}__")
 
 
 def _fields(shape: Any, name: str = "", offset: int = 0) -> Iterator[dict[str, object]]:

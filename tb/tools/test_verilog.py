@@ -25,21 +25,12 @@ from hw.memory.fetch import SEGMENT_LAYOUT, Fetch
 from hw.memory.port import memory_port
 from hw.tools import GENERATOR, VERSION
 from hw.tools.__main__ import main
+from hw.tools.lint import CORE_RULES, waivers
 from hw.tools.verilog import describe, emit
 from tb.harness.files import REPOSITORY
-from tb.harness.toolchain import verilator
+from tb.tools.lint import lint
 
 TINY = preset("tiny")
-
-#: What Yosys' Verilog backend always writes; every other warning of -Wall is an error.
-WAIVED = {
-    "DECLFILENAME": "one file holds all modules",
-    "UNUSEDSIGNAL": "every field of a payload has a name, used or not",
-    "WIDTHEXPAND": "operands are as narrow as their Amaranth shapes, Verilog extends them",
-    "WIDTHTRUNC": "a logical not of a vector is written with !",
-    "CASEINCOMPLETE": "the value of a default branch is assigned before the case",
-    "PROCASSINIT": "registers have a declared value and a reset",
-}
 
 
 class Sample(wiring.Component):
@@ -88,7 +79,13 @@ def test_version_is_the_project_s() -> None:
 
 
 def test_files_and_header() -> None:
-    assert set(sample()) == {"sample.v", "sample.json", "register_map.md"}
+    assert set(sample()) == {
+        "sample.v",
+        "sample_pkg.sv",
+        "sample.vlt",
+        "sample.json",
+        "register_map.md",
+    }
     header, _, _ = sample()["sample.v"].partition("\nmodule ")
     assert all(line.startswith("//") or not line for line in header.splitlines())
     assert f"{GENERATOR} {VERSION}" in header
@@ -193,28 +190,6 @@ def test_register_map_lists_every_register() -> None:
     assert len(re.findall(r"^\| \d+ \|", text, re.M)) == 5
 
 
-def lint(file: Path, top: str) -> str:
-    """Return what Verilator says beyond the waived warnings."""
-    chosen = verilator()
-    done = subprocess.run(
-        [
-            str(chosen.executable),
-            "--lint-only",
-            "-Wall",
-            *(f"-Wno-{name}" for name in WAIVED),
-            "--top-module",
-            top,
-            str(file),
-        ],
-        env=chosen.environment(os.environ),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode == 0) == (not done.stderr), done.stderr
-    return done.stderr
-
-
 def test_lint_finds_a_latch_and_a_loop(tmp_path: Path) -> None:
     file = tmp_path / "broken.v"
     file.write_text(
@@ -223,7 +198,7 @@ def test_lint_finds_a_latch_and_a_loop(tmp_path: Path) -> None:
         "  wire e; assign e = d ^ a; assign d = e & b;\n"
         "endmodule\n"
     )
-    found = lint(file, "broken")
+    found = lint([file], "broken")
     assert "LATCH" in found
     assert "UNOPTFLAT" in found
 
@@ -234,10 +209,19 @@ def test_the_core_passes_lint(name: str, tmp_path: Path) -> None:
     done = CliRunner().invoke(main, arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     folder = tmp_path / name
+    core = folder / "attention_core.v"
     assert {file.name for file in folder.iterdir()} == {
-        "attention_core.v",
+        core.name,
+        "attention_core_pkg.sv",
+        "attention_core.vlt",
         "attention_core.json",
         "register_map.md",
     }
     assert f"config hash 0x{preset(name).config_hash:08x}" in done.output
-    assert lint(folder / "attention_core.v", "attention_core") == ""
+    assert lint([core.with_suffix(".vlt"), core], "attention_core") == ""
+    if name == "tiny":
+        # Only what the control file names is off, and all of it is needed.
+        for rule in CORE_RULES:
+            few = tmp_path / "few.vlt"
+            few.write_text(waivers({core.name: {r: "" for r in CORE_RULES if r != rule}}))
+            assert rule in lint([few, core], "attention_core")

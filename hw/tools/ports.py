@@ -1,0 +1,32 @@
+"""The streams among a component's ports."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from amaranth.hdl import ShapeLike
+from amaranth.lib import wiring
+
+_STREAM_MEMBERS = {"payload", "valid", "ready"}
+
+
+@dataclass(frozen=True)
+class StreamPort:
+    """One stream: its emitted name, ``input`` or ``output``, and the shape of its payload."""
+
+    name: str
+    direction: str
+    shape: ShapeLike
+
+
+def find_streams(signature: wiring.Signature, prefix: str = "") -> Iterator[StreamPort]:
+    """Every stream of ``signature``, those of nested interfaces included."""
+    for key, member in signature.members.items():
+        if member.is_port:
+            continue
+        inner, name = member.signature, prefix + key
+        if set(inner.members) == _STREAM_MEMBERS:
+            payload = inner.members["payload"]
+            direction = "output" if payload.flow == wiring.Out else "input"
+            yield StreamPort(name, direction, payload.shape)
+        else:
+            yield from find_streams(inner, f"{name}__")
