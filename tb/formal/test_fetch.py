@@ -68,16 +68,20 @@ def fetching(fetch: Fetch) -> Bench:
     answer = Signal.like(response.payload)
     m.d.comb += answer.tag.eq(tag)
     bench.tie("memory__response__payload", answer)
-    # The memory: how many beats of each tag are still to come.
+    # The memory: the tags on order, and how many beats each has to come after the next one.
+    busy = Signal(CONFIG.memory_tags)
     left = Array(
-        Signal(range(REQUEST_BURSTS * BURST_BEATS + 1), name=f"left_{i}")
+        Signal(range(REQUEST_BURSTS * BURST_BEATS), name=f"left_{i}")
         for i in range(CONFIG.memory_tags)
     )
-    bench.assume(~response.valid | (left[tag] != 0))
+    bench.tie("memory__response__valid", bench.free("answers") & busy.bit_select(tag, 1))
     with m.If(response.valid):
         m.d.sync += left[tag].eq(left[tag] - 1)
+        with m.If(left[tag] == 0):
+            m.d.sync += busy.bit_select(tag, 1).eq(0)
     with m.If(asked):
-        m.d.sync += left[request.payload.tag].eq(size * BURST_BEATS)
+        its_tag = request.payload.tag
+        m.d.sync += [left[its_tag].eq(size * BURST_BEATS - 1), busy.bit_select(its_tag, 1).eq(1)]
     on_order = Signal(range(4 * CONFIG.reorder_beats))
     remaining = on_order - gone
     m.d.sync += on_order.eq(remaining + Mux(asked, size * BURST_BEATS, 0))
@@ -122,7 +126,7 @@ def fetching(fetch: Fetch) -> Bench:
         m.d.sync += [tracked.eq(1), final.eq(over), before_first.eq(remaining)]
         m.d.sync += before_last.eq(remaining + size * BURST_BEATS - 1)
 
-    bench.check(TAG, ~asked | (left[request.payload.tag] == 0))
+    bench.check(TAG, ~asked | ~busy.bit_select(request.payload.tag, 1))
     bench.check(ROOM, on_order <= CONFIG.reorder_beats + 1)
     bench.check(SEGMENT, ~request.valid | right)
     bench.check_stream_rule("memory__request")
@@ -133,7 +137,8 @@ def fetching(fetch: Fetch) -> Bench:
 
 
 REQUESTS = (TAG, ROOM, SEGMENT, REQUEST_STAYS)
-BEATS = (NOTHING, LAST, BEATS_STAY)
+# The first two make it easier for the solver to find out why the others hold.
+BEATS = (TAG, ROOM, NOTHING, LAST, BEATS_STAY)
 
 
 def claiming(bench: Bench, *claims: str) -> Bench:
@@ -143,12 +148,13 @@ def claiming(bench: Bench, *claims: str) -> Bench:
 
 
 def test_requests() -> None:
-    """For all time, by property directed reachability; FFS flip-flops."""
+    """For all time, by property directed reachability; 230 flip-flops."""
     prove(claiming(fetching(Fetch(CONFIG)), *REQUESTS))
 
 
+@pytest.mark.slow
 def test_beats() -> None:
-    """For all time, by property directed reachability; FFS flip-flops."""
+    """For all time, by property directed reachability; 84 flip-flops."""
     prove(claiming(fetching(Fetch(CONFIG)), *BEATS))
 
 
