@@ -12,6 +12,8 @@ CONFIG ?=
 KV ?=
 SEED ?= 1
 WAVES ?=
+# Who toggles the clock of a simulation: cocotb, or native for a faster C++ program without waves.
+DRIVER ?= cocotb
 SRAM ?=
 ARGS ?=
 TORCH_INDEX ?=
@@ -44,6 +46,7 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "Values: TEST=$(TEST) PRESET=$(or $(PRESET),lm) SEED=$(SEED) WAVES=1 (record waves)"
+	@echo "        DRIVER=$(DRIVER) (or native: faster, for long runs, no waves)"
 	@echo "        CONFIG=<file.toml> (in place of PRESET: fields of AttentionConfig, see hw/config.py)"
 	@echo "        SRAM=1 (large memories as modules to replace by macros, see docs/integration.md)"
 	@echo "        KV=<file.safetensors> (your tensors, see golden/user_tensors.py)"
@@ -55,10 +58,10 @@ setup: $(ALL) ## Make the environment .venv from pinned versions
 	@echo "The environment .venv is ready."
 
 .PHONY: sim
-sim: $(ALL) ## Run one integration test on the Verilated design (TEST, PRESET or CONFIG, KV, SEED, WAVES)
+sim: $(ALL) ## Run one integration test on the Verilated design (TEST, PRESET or CONFIG, KV, SEED, WAVES, DRIVER)
 	@$(if $(filter-out 0,$(WAVES)),$(PYTHON) hw/tools/check_system.py waves)
 	@$(PY) -m tb.run "$(TEST)" $(DESIGN) $(if $(KV),--kv "$(KV)") --seed "$(SEED)" \
-		$(if $(filter-out 0,$(WAVES)),--waves) $(ARGS)
+		--driver "$(DRIVER)" $(if $(filter-out 0,$(WAVES)),--waves) $(ARGS)
 
 .PHONY: test
 test: $(ALL) ## Run the tests, but for the slow ones (SEED)

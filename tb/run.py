@@ -18,7 +18,8 @@ from tb.attention.catalogue import SCENARIOS, Scenario, user_scenario
 from tb.attention.golden_data import golden_data
 from tb.attention.report import make_report, print_summary, write_report
 from tb.attention.runner import run_attention
-from tb.harness import HarnessError
+from tb.harness import DRIVERS, Driver, DriverError, HarnessError
+from tb.harness.driver import check_driver
 
 _LARGEST_SEED = 2**31 - 1
 #: A job id has 16 bits.
@@ -49,6 +50,13 @@ class Refused(ValueError):
 )
 @click.option("--seed", type=click.IntRange(0, _LARGEST_SEED), default=1, show_default=True)
 @click.option("--waves", is_flag=True, help="Record a waveform and print how to view it.")
+@click.option(
+    "--driver",
+    type=click.Choice(DRIVERS),
+    default=DRIVERS[0],
+    show_default=True,
+    help="Who toggles the clock: cocotb, or a C++ program for long runs, which records no waves.",
+)
 def main(
     test: str,
     preset: str | None,
@@ -57,17 +65,25 @@ def main(
     jobs: int | None,
     seed: int,
     waves: bool,
+    driver: Driver,
 ) -> None:
     """Run TEST, compare it with the golden twin, write a report and show a summary."""
     console = Console(highlight=False)
     try:
+        check_driver(driver, waves=waves)
         config = choose_config(preset, config_file)
         scenario = _scenario(test, config, kv, jobs)
         path, data = golden_data(scenario, config, seed)
         run = run_attention(
-            config, data, seed=seed, stall=scenario.stall, memory=scenario.memory, waves=waves
+            config,
+            data,
+            seed=seed,
+            stall=scenario.stall,
+            memory=scenario.memory,
+            waves=waves,
+            driver=driver,
         )
-    except (ConfigError, UserTensorsError, MemoryImageError, Refused) as error:
+    except (ConfigError, UserTensorsError, MemoryImageError, DriverError, Refused) as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
     except (GoldenDataError, HarnessError) as error:

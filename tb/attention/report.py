@@ -74,6 +74,14 @@ def make_report(
         "golden": str(golden.relative_to(REPOSITORY)),
         "stall": scenario.stall,
         "memory_model": scenario.memory,
+        "simulation": {
+            "driver": run.driver,
+            "cycles": run.speed.cycles,
+            "seconds": run.speed.seconds,
+            "cpu_seconds": run.speed.cpu_seconds,
+            "cycles_per_second": run.speed.cycles_per_second,
+            "cycles_per_cpu_second": run.speed.cycles_per_cpu_second,
+        },
         "compared": {
             "jobs": comparison.jobs,
             "planned_jobs": len(data["job"]),
@@ -111,6 +119,7 @@ def write_report(report: dict[str, Any]) -> Path:
 def print_summary(report: dict[str, Any], path: Path, console: Console) -> None:
     """Show what a person wants to know of the run."""
     compared, measured, derived = report["compared"], report["measured"], report["derived"]
+    simulation = report["simulation"]
     verdict = "[bold green]PASSED[/]" if report["passed"] else "[bold red]FAILED[/]"
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row("verdict", f"{verdict}  {report['test']}: {report['description']}")
@@ -123,6 +132,11 @@ def print_summary(report: dict[str, Any], path: Path, console: Console) -> None:
     table.add_row("design", f"preset {report['preset']}, config hash {report['config_hash']}")
     table.add_row("seed", str(report["seed"]))
     table.add_row("cycles", f"{measured['cycles']:,} (measured)")
+    table.add_row(
+        "simulation",
+        f"driver {simulation['driver']}, {simulation['cycles_per_second'] / 1e3:,.0f} k cycles/s "
+        f"({simulation['cycles_per_cpu_second'] / 1e3:,.0f} k per CPU second, measured)",
+    )
     table.add_row(
         "memory port",
         f"{derived['memory_utilisation']:.1%} busy, {derived['useful_memory_utilisation']:.1%} "

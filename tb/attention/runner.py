@@ -19,7 +19,7 @@ from hw.cores.payloads import chunk_bits
 from hw.formats import Status
 from tb.attention.bench import AttentionBench
 from tb.attention.emission import emission
-from tb.harness import Run, Stall, simulate, unpack
+from tb.harness import Driver, Run, Speed, Stall, simulate, unpack
 from tb.harness.files import BUILD_ROOT, REPOSITORY
 
 _MEMORY_MODEL = REPOSITORY / "tb" / "models" / "ideal_memory.sv"
@@ -56,6 +56,8 @@ class AttentionRun:
     memory: dict[str, int]
     seed: int
     directory: Path | None
+    driver: Driver
+    speed: Speed
 
 
 @cache
@@ -74,6 +76,7 @@ def run_attention(
     waves: bool = False,
     verilog: Path | None = None,
     max_cycles: int | None = None,
+    driver: Driver = "cocotb",
 ) -> AttentionRun:
     """Simulate the emitted Verilog on ``data`` and compare outputs, selections and statistics.
 
@@ -135,6 +138,7 @@ def run_attention(
             f"+memory_image={image}",
             *(f"+memory_{name}={value}" for name, value in (memory or {}).items()),
         ],
+        driver=driver,
     )
     return AttentionRun(
         comparison=compare(config, data, run, ran),
@@ -143,6 +147,8 @@ def run_attention(
         memory={name.removeprefix("memory_"): n for name, n in run.observed.items()},
         seed=run.seed,
         directory=run.directory,
+        driver=run.driver,
+        speed=run.speed,
     )
 
 

@@ -14,6 +14,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 BUILD_ROOT = REPOSITORY / "build" / "sim"
 """Everything the harness writes lies below this directory."""
 
+_LOG_LINES = 40
+
 
 def digest(*parts: str) -> str:
     """Return 16 hexadecimal digits that depend on every one of ``parts`` and on their order."""
@@ -32,3 +34,10 @@ def locked(path: Path) -> Iterator[None]:
     with path.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+def tail(path: Path, lines: int = _LOG_LINES) -> str:
+    """Return the last ``lines`` lines of a log, or a note that there is none."""
+    if not path.exists():
+        return "(no log)"
+    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])

@@ -50,9 +50,6 @@ class VerilatorRunner(CocotbVerilator):
     def _set_env_common(self) -> None:
         super()._set_env_common()
         self.env = self._chosen.environment(self.env)
-        # A make that runs this process passes its own flags and job server down.
-        for variable in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
-            self.env.pop(variable, None)
         paths = [str(REPOSITORY), *self.env["PYTHONPATH"].split(":")]
         self.env["PYTHONPATH"] = ":".join(dict.fromkeys(path for path in paths if path))
 

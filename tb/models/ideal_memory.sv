@@ -114,7 +114,9 @@ module ideal_memory #(
     endfunction
 
     function automatic logic [127:0] contents(input int unsigned word);
-        contents = word < loaded ? {<<8{words[word]}} : FILLER;
+        // Byte by byte: a streaming operator becomes a slow loop over bits.
+        for (int i = 0; i < 16; i++) contents[8*i +: 8] = words[word][8*(15-i) +: 8];
+        if (word >= loaded) contents = FILLER;
     endfunction
 
     function automatic void serve(input int unsigned place);
