@@ -61,6 +61,14 @@ class Bench:
         """Drive the input ``name`` of the component, which is free otherwise."""
         self.module.d.comb += self.inputs.pop(name).eq(value)
 
+    def hold(self, name: str, condition: ValueLike) -> None:
+        """Keep the input ``name`` as it was in the cycle before, in cycles of ``condition``."""
+        chosen = Signal.like(self.inputs[name], name=f"{name}_chosen")
+        value = Signal.like(chosen, name=f"{name}_held")
+        self.module.d.comb += value.eq(Mux(condition, self.before(value), chosen))
+        self.tie(name, value)
+        self.inputs[f"{name}_chosen"] = chosen
+
     def free(self, name: str, shape: Any = 1) -> Signal:
         """Return a signal with any value in every cycle."""
         signal = Signal(shape, name=name)
@@ -96,17 +104,29 @@ class Bench:
         self.violations[claim] = signal
 
     def assume_stream_rule(self, *names: str) -> None:
-        """Assume of these input streams: ``valid`` and payload stay until the transfer."""
-        for name in names:
-            self.assume(self._stream_rule(self.stream(name)))
+        """Let ``valid`` and payload of these input streams stay until the transfer.
 
-    def check_stream_rule(self, *names: str, payload: ValueLike | None = None) -> None:
-        """Claim of these output streams: ``valid`` and payload stay until the transfer.
-
-        With ``payload``, only these bits of it are looked at.
+        They are driven so, which a solver understands more easily than an assumption.
         """
         for name in names:
-            rule = self._stream_rule(self.stream(name), payload)
+            stream = self.stream(name)
+            waiting = self.before(stream.valid & ~stream.ready)
+            chosen = Signal(name=f"{name}__valid_chosen")
+            self.tie(f"{name}__valid", chosen | waiting)
+            self.inputs[f"{name}__valid_chosen"] = chosen
+            if f"{name}__payload" in self.inputs:
+                self.hold(f"{name}__payload", waiting)
+
+    def check_stream_rule(
+        self, *names: str, payload: ValueLike | None = None, ready: ValueLike | None = None
+    ) -> None:
+        """Claim of these output streams: ``valid`` and payload stay until the transfer.
+
+        With ``payload``, only these bits of it are looked at. With ``ready``, this is what decides
+        on a transfer, whatever the component sees.
+        """
+        for name in names:
+            rule = self._stream_rule(self.stream(name), payload, ready)
             self.check(f"{name} stays until its transfer", rule)
 
     def stream(self, name: str) -> Any:
@@ -116,9 +136,11 @@ class Bench:
             found = getattr(found, part)
         return found
 
-    def _stream_rule(self, stream: Any, part: ValueLike | None = None) -> Value:
+    def _stream_rule(
+        self, stream: Any, part: ValueLike | None = None, ready: ValueLike | None = None
+    ) -> Value:
         payload = Value.cast(stream.payload if part is None else part)
-        waiting = self.before(stream.valid & ~stream.ready)
+        waiting = self.before(stream.valid & ~Value.cast(stream.ready if ready is None else ready))
         return ~waiting | (stream.valid & (payload == self.before(payload)))
 
     @property

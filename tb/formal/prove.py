@@ -104,8 +104,9 @@ class Proof:
     seconds: float
 
     def __str__(self) -> str:
+        method = "property directed reachability" if self.merged else "induction"
         how = (
-            "for all time (property directed reachability)"
+            f"for all time ({method})"
             if self.cycles is None
             else f"for {self.cycles} cycles from reset (bounded model checking)"
         )
@@ -204,8 +205,13 @@ def _translate(bench: Bench, directory: Path, free_memories: bool) -> None:
     text = rtlil.convert(bench.top(formal=True), name="bench", ports=ports, emit_src=False)
     (directory / "bench.il").write_text(text)
     memories = "memory_nordff; cutpoint t:$mem_v2" if free_memories else "memory_map"
-    (directory / "bench.ys").write_text(_TRANSLATE.format(memories=memories))
-    _run([sys.executable, "-c", _RUN, "bench.ys"], directory)
+    run_yosys(_TRANSLATE.format(memories=memories), directory)
+
+
+def run_yosys(script: str, directory: Path) -> None:
+    """Run the commands of ``script`` in ``directory``."""
+    (directory / "script.ys").write_text(script)
+    _run([sys.executable, "-c", _RUN, "script.ys"], directory)
 
 
 def _flip_flops(path: Path) -> int:

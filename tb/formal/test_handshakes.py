@@ -1,0 +1,146 @@
+"""Every unit: what it offers stays until the transfer, and never waits for ``ready``.
+
+All inputs are free but for the rule itself, so the claims hold whatever the data, the order of the
+segments or the faults. Registers that induction shows to be equal leave little or nothing to the
+solver. The control ignores ``ready``: the unit is told that every item is taken, and must be seen
+to break the rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from amaranth.lib import wiring
+
+from hw.config import AttentionConfig, preset
+from hw.cores.contribution_merge import ContributionMerge
+from hw.cores.gearbox import Gearbox
+from hw.cores.job_intake import JobIntake
+from hw.cores.job_retire import JobRetire
+from hw.cores.key_accumulator import KeyAccumulator
+from hw.cores.key_unpacker import KeyUnpacker
+from hw.cores.normaliser import Normaliser
+from hw.cores.operand_select import OperandSelect
+from hw.cores.score_collector import ScoreCollector
+from hw.cores.score_unit import ScoreUnit
+from hw.cores.selector import Selector
+from hw.cores.sequencer import Sequencer
+from hw.cores.softmax import Softmax
+from hw.cores.unpacker import Unpacker
+from hw.cores.value_accumulator import ValueAccumulator
+from hw.cores.value_unpacker import ValueUnpacker
+from tb.formal.bench import Bench
+from tb.formal.cone import inputs_of_valid
+from tb.formal.mutant import mutant
+from tb.formal.prove import prove, refute
+
+CONFIG = replace(preset("tiny"), name="small", rows=1, budget=24, max_context=64, jobs_in_flight=2)
+#: Cycles in which the slowest unit offers something, and one more that shows what became of it.
+CYCLES = 40
+
+
+def gearbox(_config: AttentionConfig) -> Gearbox:
+    return Gearbox(element_bits=48, elements=5)
+
+
+FAST: list[Callable[[AttentionConfig], wiring.Component]] = [
+    gearbox,
+    JobRetire,
+    KeyAccumulator,
+    OperandSelect,
+    ScoreCollector,
+    Selector,
+]
+SLOW: list[Callable[[AttentionConfig], wiring.Component]] = [
+    ContributionMerge,
+    JobIntake,
+    KeyUnpacker,
+    Normaliser,
+    ScoreUnit,
+    Sequencer,
+    Softmax,
+    Unpacker,
+    ValueAccumulator,
+    ValueUnpacker,
+]
+#: Inputs beside the streams that stay as they are, unless the output named here (if any) was high
+#: in the cycle before: settings of the jobs in flight, and the read port of the query store.
+STEADY = {
+    "operand": "read_enable",
+    "query_sum": "read_enable",
+    "query_scale": None,
+    "value_scale": None,
+}
+#: The selector offers nothing until someone asks for it.
+WAITING_SELECTOR = """outside = self.selected
+        selected = stream.Signature(outside.payload.shape()).create()
+        m.d.comb += [
+            outside.payload.eq(selected.payload),
+            outside.valid.eq(selected.valid & outside.ready),
+            selected.ready.eq(outside.ready),
+        ]
+"""
+UNITS = [*FAST, *(pytest.param(unit, marks=pytest.mark.slow) for unit in SLOW)]
+
+
+def offering(unit: wiring.Component, *, deaf: bool = False) -> tuple[Bench, list[str]]:
+    """Return the claims, and the names of the output streams."""
+    bench = Bench(unit)
+    outputs = []
+    for name, member in unit.signature.members.items():
+        if not member.is_signature:
+            continue
+        if member.flow == wiring.In:
+            bench.assume_stream_rule(name)
+            continue
+        outputs.append(name)
+        ready = None
+        if deaf:
+            ready = bench.free(f"{name}_taken")
+            bench.tie(f"{name}__ready", 1)
+        bench.check_stream_rule(name, ready=ready)
+    for path in list(bench.inputs):
+        name = path.split("__")[0]
+        if name in STEADY:
+            enable = STEADY[name]
+            changes = bench.before(bench.shown[enable]) if enable else ~bench.before(1)
+            bench.hold(path, ~changes)
+    return bench, outputs
+
+
+@pytest.mark.parametrize("make", UNITS)
+def test_offers_stay(make: Callable[[AttentionConfig], wiring.Component]) -> None:
+    """For all time, by induction and property directed reachability; 120 to 4300 flip-flops."""
+    bench, _ = offering(make(CONFIG))
+    prove(bench, seconds=300)
+
+
+@pytest.mark.parametrize("make", UNITS)
+def test_offers_to_a_deaf_unit_do_not_stay(
+    make: Callable[[AttentionConfig], wiring.Component],
+) -> None:
+    """A counterexample for every output stream, by bounded model checking."""
+    unit = make(CONFIG)
+    bench, outputs = offering(unit, deaf=True)
+    claims = dict(bench.violations)
+    assert len(claims) == len(outputs) >= 1
+    for claim in claims:
+        bench.violations = dict(claims)
+        refute(bench, claim, cycles=CYCLES)
+
+
+@pytest.mark.parametrize("make", UNITS)
+def test_valid_never_waits_for_ready(
+    make: Callable[[AttentionConfig], wiring.Component],
+) -> None:
+    """By structure: no path without a register from a stream's ``ready`` to its ``valid``."""
+    for valid, inputs in inputs_of_valid(make(CONFIG)).items():
+        print(f"{valid} depends on {', '.join(sorted(inputs)) or 'registers only'}")
+        assert valid.replace("__valid", "__ready") not in inputs
+
+
+def test_a_path_from_ready_to_valid_is_found() -> None:
+    faulty = mutant(Selector, "selected = self.selected\n", WAITING_SELECTOR)(CONFIG)
+    assert inputs_of_valid(faulty) == {"selected__valid": {"selected__ready"}}
