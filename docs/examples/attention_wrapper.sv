@@ -59,7 +59,8 @@ module attention_wrapper
         base_address:  job_base_address,
         chunk_address: job_chunk_address,
         tail_address:  job_tail_address,
-        query_scale:   job_query_scale
+        query_scale:   job_query_scale,
+        default:       '0  // a field without a port here
     };
     assign response = '{data: response_data, tag: response_tag, error: response_error};
 

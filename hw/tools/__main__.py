@@ -17,6 +17,15 @@ from hw.config_file import DEFAULT_PRESET, choose_config
 from hw.cores.attention_core import AttentionCore
 from hw.tools.area import KEPT_BITS, AreaError, AreaReport, measure
 from hw.tools.progress import step
+from hw.tools.quote import (
+    GUIDE,
+    QuoteError,
+    kept_reports,
+    quote,
+    read_report,
+    result_of,
+    timing_table,
+)
 from hw.tools.verilog import emit
 
 TOP = "attention_core"
@@ -124,6 +133,19 @@ def area_command(config: AttentionConfig, output: Path, liberty: Path | None) ->
     for line in _totals(report):
         console.print(line, highlight=False)
     console.print(str(result), highlight=False)
+
+
+@main.command("quote")
+@click.argument("reports", nargs=-1, required=True, type=click.Path(path_type=Path))
+def quote_command(reports: tuple[Path, ...]) -> None:
+    """Keep the area REPORTS in results/ and quote them in docs/integration.md."""
+    try:
+        for path in reports:
+            result_of(read_report(path)["preset"]).write_text(path.read_text())
+        GUIDE.write_text(quote(GUIDE.read_text(), timing_table(kept_reports())))
+    except QuoteError as error:
+        raise Refused(str(error)) from error
+    click.echo(f"{GUIDE} quotes {len(kept_reports())} reports")
 
 
 def _scaled(report: AreaReport, area: float) -> str:
