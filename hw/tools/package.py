@@ -7,14 +7,23 @@ from itertools import groupby
 from amaranth.hdl import Shape, ShapeLike
 from amaranth.lib import data
 
+from hw import formats
 from hw.config import FORMAT_VERSION, AttentionConfig
-from hw.formats import KVFormat, Status
+from hw.formats import KVFormat
 from hw.tools import GENERATOR, VERSION
 from hw.tools.keywords import KEYWORDS
 from hw.tools.ports import StreamPort
 
 #: Codes that software and surrounding logic compare with, whether or not a payload has their shape.
-_CODES: tuple[type[Enum], ...] = (Status,)
+_CODES: tuple[type[Enum], ...] = tuple(
+    kind
+    for kind in vars(formats).values()
+    if isinstance(kind, type)
+    and issubclass(kind, Enum)
+    and kind.__module__ == formats.__name__
+    # What the steps are stays inside the core.
+    and kind is not formats.StepKind
+)
 
 
 class PackageError(ValueError):

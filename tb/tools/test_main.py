@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from hw.config import preset
+from hw.config import PRESETS, preset
 from hw.memory.fetch import Fetch
 from hw.tools import __main__ as tools
 
@@ -18,7 +18,7 @@ def test_an_unknown_preset_is_one_line_and_status_2(command: str) -> None:
     done = CliRunner().invoke(tools.main, [command, "--preset", "huge"])
     assert done.exit_code == 2
     assert done.stdout == ""
-    assert done.stderr == "error: preset must be one of tiny, lm, not 'huge'\n"
+    assert done.stderr == f"error: preset must be one of {', '.join(PRESETS)}, not 'huge'\n"
 
 
 def test_a_missing_liberty_file_is_named_with_status_2(tmp_path: Path) -> None:

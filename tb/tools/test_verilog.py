@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from hw.config import AttentionConfig, preset
 from hw.cores.payloads import BEAT
 from hw.counters import CounterBank
-from hw.formats import KVFormat
+from hw.formats import KVFormat, Status
 from hw.memory.fetch import SEGMENT_LAYOUT, Fetch
 from hw.memory.port import memory_port
 from hw.tools import GENERATOR, VERSION
@@ -148,7 +148,7 @@ def test_sidecar() -> None:
     assert facts["config"] == TINY.describe()
     assert facts["config_hash"] == f"0x{TINY.config_hash:08x}"
     assert facts["records"]["chunk_bytes"] == KVFormat(TINY).chunk_bytes
-    assert facts["status"]["MEMORY_ERROR"] == 6
+    assert facts["status"]["MEMORY_ERROR"] == Status.MEMORY_ERROR
     assert [row["address"] for row in facts["registers"]] == list(range(5))
     ports = {port["name"]: (port["direction"], port["width"]) for port in facts["ports"]}
     declared = re.findall(
@@ -176,7 +176,10 @@ def test_fields_of_nested_payloads() -> None:
 
     streams = describe(AttentionCore(TINY), "attention_core")["streams"]
     fields = {field["name"]: field for field in streams["completion"]["fields"]}
-    assert fields["maximum[1]"] == {"name": "maximum[1]", "offset": 32, "width": 13, "signed": True}
+    # After the job id, the status and the first row's maximum.
+    offset = 16 + max(Status).bit_length() + 13
+    expected = {"name": "maximum[1]", "offset": offset, "width": 13, "signed": True}
+    assert fields["maximum[1]"] == expected
     for name, facts in streams.items():
         bits = 0
         for field in facts["fields"]:
