@@ -22,6 +22,7 @@ opt_clean
 memory_map
 opt_clean
 dffunmap
+opt_expr
 techmap
 aigmap
 opt_clean

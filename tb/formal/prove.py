@@ -25,7 +25,8 @@ from amaranth.sim import Simulator
 from tb.formal.bench import Bench
 
 #: Memories and registers start with anything: only the flag of the first cycle keeps its value.
-#: What Yosys calls undefined may be anything, too.
+#: What Yosys calls undefined may be anything, too. Nothing is undefined any more when expressions
+#: are simplified, which turns remainders by powers of two into a choice of bits.
 _TRANSLATE = """
 read_rtlil bench.il
 hierarchy -top bench
@@ -43,6 +44,7 @@ select -set cleared w:reset %co1:+[SRST] t:$sdff %i %co1:+[Q] w:* %i
 setattr -unset init w:* w:formal_started %d @cleared %d
 setundef -undriven -anyseq
 dffunmap
+opt_expr
 techmap
 opt_merge
 opt_clean
