@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 import pytest
+from click.testing import CliRunner
 
 from golden.memory_image.bundle import Arrays
 from hw.config import preset
@@ -13,6 +14,7 @@ from tb.attention.golden_data import golden_data
 from tb.attention.report import make_report
 from tb.attention.runner import AttentionRun, Mismatch, require_equal, run_attention
 from tb.harness import DRIVERS, Hang
+from tb.run import main
 
 TINY = preset("tiny")
 HARSH = SCENARIOS["attention_corners"].memory
@@ -72,3 +74,9 @@ def test_a_lost_job_is_found(seed: int) -> None:
     data["job"], data["query"] = data["job"][:-1], data["query"][:-1]
     with pytest.raises(Hang, match="output"):
         run_attention(TINY, data, seed=seed, max_cycles=30_000, driver="native")
+
+
+def test_the_command_refuses_waves_at_once() -> None:
+    result = CliRunner().invoke(main, ["attention_fused", "--driver", "native", "--waves"])
+    assert result.exit_code == 2
+    assert result.stderr == "error: the driver 'native' records no waves: take 'cocotb'\n"
