@@ -22,6 +22,7 @@ opt_clean
 memory_map
 opt_clean
 dffunmap
+setundef -zero
 opt_expr
 techmap
 aigmap

@@ -47,19 +47,19 @@ def gearbox(_config: AttentionConfig) -> Gearbox:
 
 FAST: list[Callable[[AttentionConfig], wiring.Component]] = [
     gearbox,
+    JobIntake,
     JobRetire,
     KeyAccumulator,
     OperandSelect,
     ScoreCollector,
     Selector,
+    Sequencer,
 ]
 SLOW: list[Callable[[AttentionConfig], wiring.Component]] = [
     ContributionMerge,
-    JobIntake,
     KeyUnpacker,
     Normaliser,
     ScoreUnit,
-    Sequencer,
     Softmax,
     Unpacker,
     ValueAccumulator,
