@@ -10,6 +10,8 @@ PRESET ?=
 CONFIG ?=
 # A safetensors file of keys, values and queries for attention_fused.
 KV ?=
+# kvo, dense8 or dense16: what the cache holds.
+MODE ?=
 SEED ?= 1
 WAVES ?=
 # Who toggles the clock of a simulation: cocotb, or native for a faster C++ program without waves.
@@ -47,6 +49,7 @@ help: ## This list
 	@echo
 	@echo "Values: TEST=$(TEST) PRESET=$(or $(PRESET),lm) SEED=$(SEED) WAVES=1 (record waves)"
 	@echo "        DRIVER=$(DRIVER) (or native: faster, for long runs, no waves)"
+	@echo "        MODE=kvo, dense8 or dense16 (what the cache holds)"
 	@echo "        CONFIG=<file.toml> (in place of PRESET: fields of AttentionConfig, see hw/config.py)"
 	@echo "        SRAM=1 (large memories as modules to replace by macros, see docs/integration.md)"
 	@echo "        KV=<file.safetensors> (your tensors, see golden/user_tensors.py)"
@@ -58,14 +61,19 @@ setup: $(ALL) ## Make the environment .venv from pinned versions
 	@echo "The environment .venv is ready."
 
 .PHONY: sim
-sim: $(ALL) ## Run one integration test on the Verilated design (TEST, PRESET or CONFIG, KV, SEED, WAVES, DRIVER)
+sim: $(ALL) ## Run one integration test on the Verilated design (TEST, PRESET or CONFIG, MODE, KV, SEED, WAVES, DRIVER)
 	@$(if $(filter-out 0,$(WAVES)),$(PYTHON) hw/tools/check_system.py waves)
-	@$(PY) -m tb.run "$(TEST)" $(DESIGN) $(if $(KV),--kv "$(KV)") --seed "$(SEED)" \
+	@$(PY) -m tb.run "$(TEST)" $(DESIGN) $(if $(KV),--kv "$(KV)") \
+		$(if $(MODE),--mode "$(MODE)") --seed "$(SEED)" \
 		--driver "$(DRIVER)" $(if $(filter-out 0,$(WAVES)),--waves) $(ARGS)
 
 .PHONY: test
 test: $(ALL) ## Run the tests, but for the slow ones (SEED)
 	@$(PYTEST)
+
+.PHONY: bench
+bench: $(ALL) ## Measure presets x modes x contexts: table, JSON and picture in build/bench (SEED)
+	@$(PY) -m tb.bench --seed "$(SEED)" $(ARGS)
 
 .PHONY: verilog
 verilog: $(RTL) ## Write Verilog, package, sidecar and register map (PRESET or CONFIG, SRAM)

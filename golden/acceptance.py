@@ -20,11 +20,21 @@ from torch import Tensor
 
 from golden.captured import captured_tensors, check_model
 from golden.model.capture import capture
-from golden.reference import attend, compress_cache, dense_attention, quantise_query, saliency
+from golden.reference import (
+    attend,
+    compress_cache,
+    dense_attention,
+    dense_cache,
+    dequantise_dense,
+    quantise_query,
+    saliency,
+)
 from golden.tensors import CASES, Tensors
 from golden.twin.attention import attention
+from golden.twin.dense import dense_attention as twin_of_dense
 from hw.config import AttentionConfig, preset
 from hw.constants import OUTPUT_FRACTION
+from hw.formats import Mode
 
 #: DESIGN: every output row, with the reference's selection; mean overlap with its own.
 LEAST_COSINE = 0.9999
@@ -77,8 +87,29 @@ def closeness(label: str, tensors: Tensors, config: AttentionConfig, layer: int 
     )
 
 
+def dense_closeness(label: str, tensors: Tensors, config: AttentionConfig, mode: Mode) -> Closeness:
+    """The same for a dense mode, against float attention over the dequantised cache."""
+    cache = dense_cache(tensors.keys, tensors.values, mode, config)
+    codes, scale = quantise_query(tensors.query, cache.key_scale)
+    result = twin_of_dense(codes, scale, cache, config)
+    reference = dense_attention(tensors.query, *dequantise_dense(cache))
+    dense = dense_attention(tensors.query, tensors.keys, tensors.values)
+    return Closeness(
+        label=label,
+        layer=-1,
+        context=cache.context,
+        cosines=_cosines(result.output.double() / (1 << OUTPUT_FRACTION), reference),
+        overlap=1.0,
+        gap=0.0,
+        dense_cosines=_cosines(reference, dense),
+    )
+
+
 def measure(config: AttentionConfig, contexts: Sequence[int], seed: int) -> list[Closeness]:
-    """Every layer and KV head of the trained model at each context, and the synthetic tensors."""
+    """Every layer and KV head of the trained model at each context, and the synthetic tensors.
+
+    The model's tensors in the dense modes too.
+    """
     captured = capture("mixed")
     check_model(captured, config)
     steps = [
@@ -95,6 +126,16 @@ def measure(config: AttentionConfig, contexts: Sequence[int], seed: int) -> list
             layer,
         )
         for label, layer, head, context in track(steps, "captured KV", transient=True)
+    ]
+    found += [
+        dense_closeness(
+            f"{mode.name.lower()}, all layers",
+            captured_tensors(captured, config, layer=layer, kv_head=head, context=context),
+            config,
+            mode,
+        )
+        for mode in (Mode.DENSE8, Mode.DENSE16)
+        for _, layer, head, context in steps
     ]
     synthetic = ("random", "sink", "outlier_channels")
     return found + [

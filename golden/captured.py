@@ -8,6 +8,7 @@ from golden.model.capture import CapturedKV, capture
 from golden.tensors import Tensors
 from golden.workload import JobCase, case_from_tensors
 from hw.config import AttentionConfig, ConfigError
+from hw.formats import Mode
 
 
 def check_model(captured: CapturedKV, config: AttentionConfig) -> None:
@@ -53,7 +54,11 @@ def captured_tensors(
 
 
 def captured_cases(
-    config: AttentionConfig, contexts: Sequence[int], *, prompt: str = "mixed"
+    config: AttentionConfig,
+    contexts: Sequence[int],
+    *,
+    prompt: str = "mixed",
+    mode: Mode = Mode.KVO,
 ) -> list[JobCase]:
     """One job per layer, KV head and context, on the prompt's real tensors.
 
@@ -71,6 +76,7 @@ def captured_cases(
             config,
             layer=layer,
             kv_head=head,
+            mode=mode,
         )
         for context in contexts
         for layer in range(config.layers)

@@ -45,32 +45,33 @@ def _normal(config: AttentionConfig, context: int, seed: int) -> tuple[Tensor, T
     )
 
 
-def _tensors(keys: Tensor, values: Tensor, queries: Tensor) -> Tensors:
+def as_half(keys: Tensor, values: Tensor, queries: Tensor) -> Tensors:
+    """The tensors in FP16 precision."""
     return Tensors(_half(keys), _half(values), _half(queries))
 
 
 def random(config: AttentionConfig, context: int, seed: int) -> Tensors:
     """Independent normal elements; scores have standard deviation 1."""
-    return _tensors(*_normal(config, context, seed))
+    return as_half(*_normal(config, context, seed))
 
 
 def all_zero(config: AttentionConfig, context: int, seed: int) -> Tensors:
     """Zeros only: scales at their floor, every comparison a tie. ``seed`` plays no part."""
     token = torch.zeros(context, config.head_dim)
-    return _tensors(token, token, torch.zeros(config.rows, *token.shape))
+    return as_half(token, token, torch.zeros(config.rows, *token.shape))
 
 
 def saturating(config: AttentionConfig, context: int, seed: int) -> Tensors:
     """Every element is the largest FP16 number or its negative."""
     keys, values, queries = (x.sign() * FP16_LARGEST for x in _normal(config, context, seed))
-    return _tensors(keys, values, queries)
+    return as_half(keys, values, queries)
 
 
 def ties(config: AttentionConfig, context: int, seed: int) -> Tensors:
     """Elements -1, 0 and 1, and each key twice: ties at every pruning threshold and selection."""
     keys, values, queries = (x.round().clamp(-1, 1) for x in _normal(config, context, seed))
     half = -(-context // 2)
-    return _tensors(torch.cat((keys[:half], keys[: context - half])), values, queries)
+    return as_half(torch.cat((keys[:half], keys[: context - half])), values, queries)
 
 
 def sink(config: AttentionConfig, context: int, seed: int) -> Tensors:
@@ -81,7 +82,7 @@ def sink(config: AttentionConfig, context: int, seed: int) -> Tensors:
     # q . k0 / sqrt(d) is about 4 sqrt(d): 22 to 45, against scores of about 1.5 elsewhere.
     keys[0] = 4 * direction
     values[0] *= 0.05
-    return _tensors(keys, values, queries)
+    return as_half(keys, values, queries)
 
 
 def outlier_channels(config: AttentionConfig, context: int, seed: int) -> Tensors:
@@ -90,7 +91,7 @@ def outlier_channels(config: AttentionConfig, context: int, seed: int) -> Tensor
     generator = torch.Generator().manual_seed(seed)
     channels = torch.randperm(config.head_dim, generator=generator)[:4]
     keys[:, channels] = keys[:, channels] * 10 + 15
-    return _tensors(keys, values, queries)
+    return as_half(keys, values, queries)
 
 
 #: Every case by its name.

@@ -21,6 +21,7 @@ from torch import Size, Tensor
 from golden.tensors import FP16_LARGEST, Tensors
 from golden.workload import JobCase, case_from_tensors
 from hw.config import AttentionConfig
+from hw.formats import Mode
 
 DEFAULT_JOBS = 16
 #: The tensors and what their second dimension counts.
@@ -66,7 +67,7 @@ class UserTensors:
         )
 
 
-def user_cases(tensors: UserTensors, limit: int) -> list[JobCase]:
+def user_cases(tensors: UserTensors, limit: int, mode: Mode = Mode.KVO) -> list[JobCase]:
     """One job for each of ``tensors.jobs(limit)``; the newest token is the last one loaded."""
     config = tensors.config
     cases = []
@@ -78,7 +79,9 @@ def user_cases(tensors: UserTensors, limit: int) -> list[JobCase]:
             queries=tensors.query[layer, rows].float(),
         )
         label = f"layer {layer}, KV head {kv_head}, context {len(head.keys)}"
-        cases.append(case_from_tensors(label, head, config, layer=layer, kv_head=kv_head))
+        cases.append(
+            case_from_tensors(label, head, config, layer=layer, kv_head=kv_head, mode=mode)
+        )
     return cases
 
 

@@ -13,11 +13,19 @@ from torch import Tensor
 
 from golden.memory_image import JobDescriptor, MemoryImage, query_beats
 from golden.memory_image.bundle import Arrays
-from golden.reference import CompressedCache, compress_cache, quantise_query, saliency
+from golden.reference import (
+    CompressedCache,
+    DenseCache,
+    compress_cache,
+    dense_cache,
+    quantise_query,
+    saliency,
+)
 from golden.tensors import Tensors
-from golden.twin.attention import attention
+from golden.twin.attention import JobResult, attention
+from golden.twin.dense import dense_attention
 from hw.config import AttentionConfig
-from hw.formats import Status, job_fields
+from hw.formats import Mode, Status, job_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +34,7 @@ class JobCase:
 
     #: What a report calls it.
     label: str
-    cache: CompressedCache
+    cache: CompressedCache | DenseCache
     #: ``[rows, d]``, as the model makes it.
     query: Tensor
     layer: int = 0
@@ -39,17 +47,31 @@ class JobCase:
 
 
 def case_from_tensors(
-    label: str, tensors: Tensors, config: AttentionConfig, *, layer: int = 0, kv_head: int = 0
+    label: str,
+    tensors: Tensors,
+    config: AttentionConfig,
+    *,
+    layer: int = 0,
+    kv_head: int = 0,
+    mode: Mode = Mode.KVO,
 ) -> JobCase:
-    """A job on the compressed form of ``tensors``, with the query of the newest token."""
-    sums = saliency(tensors.queries, tensors.keys, config)
-    return JobCase(
-        label=label,
-        cache=compress_cache(tensors.keys, tensors.values, sums, config),
-        query=tensors.query,
-        layer=layer,
-        kv_head=kv_head,
-    )
+    """A job on the cache that ``tensors`` give in ``mode``, with the query of the newest token."""
+    cache: CompressedCache | DenseCache
+    if mode == Mode.KVO:
+        sums = saliency(tensors.queries, tensors.keys, config)
+        cache = compress_cache(tensors.keys, tensors.values, sums, config)
+    else:
+        cache = dense_cache(tensors.keys, tensors.values, mode, config)
+    return JobCase(label=label, cache=cache, query=tensors.query, layer=layer, kv_head=kv_head)
+
+
+def run_twin(case: JobCase, config: AttentionConfig) -> tuple[Tensor, Tensor, JobResult]:
+    """Query codes and scales of the job, and what it must give."""
+    if isinstance(case.cache, DenseCache):
+        codes, scale = quantise_query(case.query, case.cache.key_scale)
+        return codes, scale, dense_attention(codes, scale, case.cache, config)
+    codes, scale = quantise_query(case.query)
+    return codes, scale, attention(codes, scale, case.cache, config)
 
 
 def make_workload(cases: Sequence[JobCase], config: AttentionConfig) -> Arrays:
@@ -59,20 +81,30 @@ def make_workload(cases: Sequence[JobCase], config: AttentionConfig) -> Arrays:
     -------
     dict
         ``image`` bytes of the memory; per job (first dimension): ``label``, ``job`` (packed
-        descriptor, little-endian bytes), ``query`` (beats of 16 bytes), ``status``, ``context``,
-        ``output [rows, d]``, ``maximum [rows]``, ``sum [rows]``, ``selected`` (number of chunks);
-        and ``selection``, the chunks of all jobs one after the other. Refused jobs have zeros and
-        no chunks.
+        descriptor, little-endian bytes), ``query`` (beats of 16 bytes), ``status``, ``mode``,
+        ``context``, ``output [rows, d]``, ``maximum [rows]``, ``sum [rows]``, ``selected`` (number
+        of chunks); and ``selection``, the chunks of all jobs one after the other. Refused jobs have
+        zeros and no chunks.
     """
     image = MemoryImage(config)
     job_bytes = -(-sum(job_fields(config).values()) // 8)
     rows: dict[str, list[object]] = {
         name: []
-        for name in ("label", "job", "query", "status", "context", "output", "maximum", "sum")
+        for name in (
+            "label",
+            "job",
+            "query",
+            "status",
+            "mode",
+            "context",
+            "output",
+            "maximum",
+            "sum",
+        )
     }
     selections: list[Tensor] = []
     for number, case in enumerate(cases):
-        codes, scale = quantise_query(case.query)
+        codes, scale, result = run_twin(case, config)
         placement = image.place(case.cache)
         for region, offset, content in case.poison:
             start = getattr(placement, f"{region}_address") + offset
@@ -84,6 +116,7 @@ def make_workload(cases: Sequence[JobCase], config: AttentionConfig) -> Arrays:
             job_id=number & 0xFFFF,
             layer=case.layer,
             kv_head=case.kv_head,
+            value_scale=int(case.cache.value_scale) if isinstance(case.cache, DenseCache) else 0,
         )
         descriptor = replace(descriptor, **dict(case.spoiled))  # type: ignore[arg-type]
         beats = query_beats(codes)
@@ -92,23 +125,18 @@ def make_workload(cases: Sequence[JobCase], config: AttentionConfig) -> Arrays:
         rows["query"].append([list(beat.to_bytes(16, "little")) for beat in beats])
         rows["status"].append(int(case.status))
         rows["context"].append(case.cache.context)
-        if case.status in (Status.OK, Status.SCALE_NOT_FINITE, Status.MEMORY_ERROR):
-            result = attention(codes, scale, case.cache, config)
-            rows["output"].append(result.output.tolist())
-            rows["maximum"].append(result.maximum.tolist())
-            rows["sum"].append(result.sum.tolist())
-            selections.append(result.selection)
-        else:
-            rows["output"].append([[0] * config.head_dim] * config.rows)
-            rows["maximum"].append([0] * config.rows)
-            rows["sum"].append([0] * config.rows)
-            selections.append(torch.zeros(0, dtype=torch.int64))
+        rows["mode"].append(int(placement.mode))
+        for name in ("output", "maximum", "sum"):
+            found: Tensor = getattr(result, name)
+            rows[name].append((found * (not case.status.refused)).tolist())
+        selections.append(result.selection[:0] if case.status.refused else result.selection)
     return {
         "image": np.frombuffer(bytes(image.data), np.uint8),
         "label": np.array(rows["label"]),
         "job": np.array(rows["job"], np.uint8),
         "query": np.array(rows["query"], np.uint8),
         "status": np.array(rows["status"], np.int64),
+        "mode": np.array(rows["mode"], np.int64),
         "context": np.array(rows["context"], np.int64),
         "output": np.array(rows["output"], np.int64),
         "maximum": np.array(rows["maximum"], np.int64),

@@ -9,6 +9,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
 from math import ceil, log2
+from typing import Any
 
 BEAT_BITS = 128
 BEAT_BYTES = BEAT_BITS // 8
@@ -17,7 +18,7 @@ BURST_BYTES = 32
 DIGITS = BEAT_BITS // 2
 
 #: Bumped whenever a record layout, a stream payload or a rounding step changes.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class ConfigError(ValueError):
@@ -133,8 +134,8 @@ class AttentionConfig:
 
     @property
     def max_attended(self) -> int:
-        """Most tokens that one job attends to: the selected ones and a full tail."""
-        return self.top_chunks * self.chunk + 2 * self.window
+        """Most tokens that one job attends to: all of a dense cache, or the selected and a tail."""
+        return max(self.max_context, self.top_chunks * self.chunk + 2 * self.window)
 
     def closed_tokens(self, context: int) -> int:
         """Closed tokens of a decode step at ``context`` tokens, the new one included.
@@ -144,6 +145,13 @@ class AttentionConfig:
         has closed.
         """
         return max(0, (context - 1) // self.window - 1) * self.window
+
+    def check_cache(self, context: int, head_dim: int) -> None:
+        """Raise `ConfigError` unless a cache of this shape fits the configuration."""
+        if head_dim != self.head_dim:
+            raise ConfigError(f"head dimension must be {self.head_dim}, not {head_dim}")
+        if not 1 <= context <= self.max_context:
+            raise ConfigError(f"context must be from 1 to {self.max_context}, not {context}")
 
     # --- numerics, see docs/contracts.md --------------------------------------------------------
 
@@ -183,6 +191,13 @@ class AttentionConfig:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
+_PAPER: dict[str, Any] = {
+    "head_dim": 128,
+    "max_context": 8192,
+    "layers": 32,
+    "jobs_in_flight": 8,
+}
+
 PRESETS: dict[str, AttentionConfig] = {
     config.name: config
     for config in (
@@ -204,6 +219,9 @@ PRESETS: dict[str, AttentionConfig] = {
         ),
         # The trained model of golden/model with the published parameters.
         AttentionConfig(name="lm"),
+        # The published size, multi-head and with four query heads to a KV head.
+        AttentionConfig(name="paper", rows=1, kv_heads=32, **_PAPER),
+        AttentionConfig(name="paper-gqa", rows=4, kv_heads=8, **_PAPER),
     )
 }
 

@@ -3,6 +3,8 @@
 Constants only: the twin in ``golden`` and the RTL each write their own arithmetic.
 """
 
+from hw.formats import Mode
+
 #: Operand of the PE array: a signed query (-2047..2047) or an unsigned probability (0..4095).
 OPERAND_BITS = 12
 QUERY_MAX = 2047
@@ -10,10 +12,11 @@ PROBABILITY_MAX = 4095
 PROBABILITY_FRACTION = 12
 #: A query element is ``code * scale * 2**-QUERY_FRACTION``, ``scale`` the FP16 of the head.
 QUERY_FRACTION = 11
-#: A tail value is ``code * scale * 2**-(tail_value_bits - 1)``, ``scale`` the FP16 of the token.
+#: A tail value is ``code * scale * 2**-(bits - 1)``, ``scale`` the FP16 of the token.
 
-#: PE array results: the first and the second sum of one lane, signed.
-DOT_BITS = 26
+#: PE array results: the first and the second sum of one lane, signed. The first one also holds the
+#: key sum of a dense key, which is wider than what the array makes.
+DOT_BITS = 29
 SUM_BITS = 20
 #: One scale-bank result, signed, saturating.
 SCALED_BITS = 46
@@ -24,6 +27,11 @@ KEY_FRACTION = 8
 VALUE_FRACTION = 20
 #: Key sum of one token (query units), signed, saturating.
 KEY_SUM_BITS = 32
+#: ``key sum = round(dot product of the codes >> shift)`` of a dense key.
+DENSE_KEY_SHIFT = {Mode.DENSE8: -1, Mode.DENSE16: 7}
+#: ``contribution = round(R * v >> (TAIL_VALUE_SHIFT - exponent))`` of the tail, with the sum ``v``
+#: of values in units of 2**-15.
+TAIL_VALUE_SHIFT = VALUE_FRACTION + 1
 #: Score (log2 units), signed, saturating.
 SCORE_BITS = 24
 SCORE_FRACTION = 12

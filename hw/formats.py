@@ -16,17 +16,38 @@ VALUE_BITS = 2
 VALUE_BASE_BITS = 4
 
 
+class Mode(IntEnum):
+    """What the cache of a job holds."""
+
+    #: Compressed windows and a tail.
+    KVO = 0
+    #: Every token, 8-bit or 16-bit signed integers with one scale each for keys and for values.
+    DENSE8 = 1
+    DENSE16 = 2
+
+    @property
+    def code_bytes(self) -> int:
+        """Bytes of one element of a dense cache."""
+        return {Mode.DENSE8: 1, Mode.DENSE16: 2}[self]
+
+
 class Status(IntEnum):
     """How a job ended; the lowest code that applies is reported."""
 
     OK = 0
     CONFIG_MISMATCH = 1
-    CONTEXT_RANGE = 2
-    LAYER_RANGE = 3
-    HEAD_RANGE = 4
-    ADDRESS_RANGE = 5
-    MEMORY_ERROR = 6
-    SCALE_NOT_FINITE = 7
+    MODE_RANGE = 2
+    CONTEXT_RANGE = 3
+    LAYER_RANGE = 4
+    HEAD_RANGE = 5
+    ADDRESS_RANGE = 6
+    MEMORY_ERROR = 7
+    SCALE_NOT_FINITE = 8
+
+    @property
+    def refused(self) -> bool:
+        """Whether the job made no memory access and no output."""
+        return Status.OK < self < Status.MEMORY_ERROR
 
 
 class StepKind(IntEnum):
@@ -49,10 +70,12 @@ def job_fields(config: AttentionConfig) -> dict[str, int]:
         "config_hash": 32,
         "layer": 8,
         "kv_head": 8,
+        "mode": 8,
         "context": 16,
         "base_address": 32,
         "chunk_address": 32,
         "tail_address": 32,
+        "value_scale": FP16_BITS,
         "query_scale": FP16_BITS * config.rows,
     }
 
@@ -104,6 +127,19 @@ class KVFormat:
         """A tail block: keys, then values."""
         return self.tail_key_bytes + self.tail_value_bytes
 
+    # --- units of the formal pass that every mode has -------------------------------------------
+
+    def block_bytes(self, mode: Mode) -> tuple[int, int]:
+        """Keys and values of C tokens: a tail block, or a block of a dense cache.
+
+        Dense blocks hold codes only: ``head_dim`` is at least 32, so that each half is a whole
+        number of bursts.
+        """
+        if mode == Mode.KVO:
+            return self.tail_key_bytes, self.tail_value_bytes
+        size = self.key_code_bytes * mode.code_bytes
+        return size, size
+
     # --- chunk records --------------------------------------------------------------------------
 
     @property
@@ -148,24 +184,24 @@ class KVFormat:
 
     # --- regions of a job -----------------------------------------------------------------------
 
-    def region_bytes(self, context: int) -> dict[str, int]:
+    def tokens(self, context: int, mode: Mode = Mode.KVO) -> tuple[int, int]:
+        """Closed tokens and tail tokens of a job; a dense cache is all tail."""
+        closed = self.config.closed_tokens(context) if mode == Mode.KVO else 0
+        return closed, context - closed
+
+    def region_bytes(self, context: int, mode: Mode = Mode.KVO) -> dict[str, int]:
         """Bytes of the base, chunk and tail region of a job at ``context`` tokens."""
-        c = self.config
-        closed = c.closed_tokens(context)
-        chunks = closed // c.chunk
+        chunk = self.config.chunk
+        closed, tail = self.tokens(context, mode)
         return {
-            "base": -(-chunks // c.chunk) * self.base_block_bytes,
-            "chunk": chunks * self.chunk_bytes,
-            "tail": -(-(context - closed) // c.chunk) * self.tail_block_bytes,
+            "base": -(-(closed // chunk) // chunk) * self.base_block_bytes,
+            "chunk": closed // chunk * self.chunk_bytes,
+            "tail": -(-tail // chunk) * sum(self.block_bytes(mode)),
         }
 
-    def traffic_bytes(self, context: int) -> dict[str, int]:
+    def traffic_bytes(self, context: int, mode: Mode = Mode.KVO) -> dict[str, int]:
         """Bytes that one job reads, by kind, padding included."""
-        c = self.config
-        regions = self.region_bytes(context)
-        selected = min(c.closed_tokens(context) // c.chunk, c.top_chunks)
-        return {
-            "base": regions["base"],
-            "chunk": selected * self.chunk_bytes,
-            "tail": regions["tail"],
-        }
+        regions = self.region_bytes(context, mode)
+        closed, _ = self.tokens(context, mode)
+        selected = min(closed // self.config.chunk, self.config.top_chunks)
+        return regions | {"chunk": selected * self.chunk_bytes}

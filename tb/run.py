@@ -14,6 +14,7 @@ from golden.memory_image.image import MemoryImageError
 from golden.user_tensors import DEFAULT_JOBS, UserTensorsError, load_tensors
 from hw.config import AttentionConfig, ConfigError
 from hw.config_file import DEFAULT_PRESET, choose_config
+from hw.formats import Mode
 from tb.attention.catalogue import SCENARIOS, Scenario, user_scenario
 from tb.attention.golden_data import golden_data
 from tb.attention.report import make_report, print_summary, write_report
@@ -48,6 +49,11 @@ class Refused(ValueError):
     type=click.IntRange(1, _MOST_JOBS),
     help=f"Most KV heads to take from the tensors, else {DEFAULT_JOBS}.",
 )
+@click.option(
+    "--mode",
+    type=click.Choice([mode.name.lower() for mode in Mode]),
+    help="What the cache holds, else kvo; the mixed and the fault test have a choice of their own.",
+)
 @click.option("--seed", type=click.IntRange(0, _LARGEST_SEED), default=1, show_default=True)
 @click.option("--waves", is_flag=True, help="Record a waveform and print how to view it.")
 @click.option(
@@ -63,6 +69,7 @@ def main(
     config_file: Path | None,
     kv: Path | None,
     jobs: int | None,
+    mode: str | None,
     seed: int,
     waves: bool,
     driver: Driver,
@@ -73,7 +80,10 @@ def main(
         check_driver(driver, waves=waves)
         config = choose_config(preset, config_file)
         scenario = _scenario(test, config, kv, jobs)
-        path, data = golden_data(scenario, config, seed)
+        if mode is not None and not scenario.modal:
+            raise Refused(f"a mode goes with other tests than {test}, which has its own choice")
+        chosen = Mode[(mode or Mode.KVO.name).upper()]
+        path, data = golden_data(scenario, config, seed, chosen)
         run = run_attention(
             config,
             data,
@@ -89,7 +99,7 @@ def main(
     except (GoldenDataError, HarnessError) as error:
         console.print(f"[bold red]FAILED[/]  {test}: {escape(str(error))}")
         sys.exit(1)
-    report = make_report(scenario, config, data, run, path)
+    report = make_report(scenario, config, data, run, path, chosen)
     print_summary(report, write_report(report), console)
     if waves and run.directory is not None:
         console.print(f"waves: gtkwave {run.directory / 'dump.fst'}")

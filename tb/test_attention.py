@@ -10,7 +10,7 @@ import pytest
 from golden.memory_image import JobDescriptor
 from golden.memory_image.bundle import Arrays
 from hw.config import PRESETS, preset
-from hw.formats import KVFormat, Status
+from hw.formats import KVFormat, Mode, Status
 from tb.attention.catalogue import SCENARIOS, boundary_contexts
 from tb.attention.golden_data import golden_data
 from tb.attention.report import make_report
@@ -18,29 +18,69 @@ from tb.attention.runner import Comparison, Mismatch, require_equal, run_attenti
 from tb.harness import Hang
 
 TINY = preset("tiny")
+#: Presets that take seconds.
+QUICK = ("tiny", "lm")
 HARSH = SCENARIOS["attention_corners"].memory
 
 
-def data_of(name: str, seed: int, preset_name: str = "tiny") -> Arrays:
-    return golden_data(SCENARIOS[name], preset(preset_name), seed)[1]
+def data_of(name: str, seed: int, preset_name: str = "tiny", mode: Mode = Mode.KVO) -> Arrays:
+    return golden_data(SCENARIOS[name], preset(preset_name), seed, mode)[1]
 
 
-@pytest.mark.parametrize("preset_name", PRESETS)
+@pytest.mark.parametrize("preset_name", QUICK)
 def test_attention_fused(preset_name: str, seed: int) -> None:
-    """The scenario that ``make sim`` runs, at every preset."""
+    """The scenario that ``make sim`` runs."""
+    check_fused(preset_name, Mode.KVO, seed)
+
+
+@pytest.mark.parametrize("mode", [Mode.DENSE8, Mode.DENSE16])
+@pytest.mark.parametrize("preset_name", QUICK)
+def test_attention_fused_dense(preset_name: str, mode: Mode, seed: int) -> None:
+    """The same with every token kept."""
+    check_fused(preset_name, mode, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset_name", [name for name in PRESETS if name not in QUICK])
+def test_attention_fused_at_published_size(preset_name: str, seed: int) -> None:
+    check_fused(preset_name, Mode.KVO, seed)
+
+
+def check_fused(preset_name: str, mode: Mode, seed: int) -> None:
+    """Run ``attention_fused``; compare every word, the traffic and the counters."""
     config = preset(preset_name)
     scenario = SCENARIOS["attention_fused"]
-    path, data = golden_data(scenario, config, seed)
+    path, data = golden_data(scenario, config, seed, mode)
     run = run_attention(config, data, seed=seed, memory=scenario.memory)
     require_equal(run.comparison)
     assert run.comparison.jobs == len(data["job"]) >= 16
-    assert run.comparison.chunks == len(data["selection"]) > 0
+    assert run.comparison.chunks == len(data["selection"])
+    assert (run.comparison.chunks > 0) == (mode == Mode.KVO)
     assert run.counters["retire.jobs_completed"] == run.comparison.jobs
     assert run.counters["core.config_hash"] == config.config_hash
-    report = make_report(scenario, config, data, run, path)
-    traffic = sum(sum(KVFormat(config).traffic_bytes(int(c)).values()) for c in data["context"])
+    report = make_report(scenario, config, data, run, path, mode)
+    layout = KVFormat(config)
+    traffic = sum(sum(layout.traffic_bytes(int(c), mode).values()) for c in data["context"])
     assert report["measured"]["memory_bytes"] == traffic
     assert report["passed"]
+
+
+@pytest.mark.parametrize("mode", [Mode.DENSE8, Mode.DENSE16])
+@pytest.mark.parametrize("stall", [0.0, 0.6])
+def test_dense_corner_tensors(stall: float, mode: Mode, seed: int) -> None:
+    """The same tensors and boundaries, every token kept."""
+    data = data_of("attention_corners", seed, mode=mode)
+    run = run_attention(TINY, data, seed=seed + int(100 * stall), stall=stall, memory=HARSH)
+    require_equal(run.comparison)
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.5])
+def test_modes_after_each_other(stall: float, seed: int) -> None:
+    """Jobs of all modes in random order."""
+    data = data_of("attention_mixed", seed)
+    assert set(data["mode"].tolist()) == set(Mode)
+    run = run_attention(TINY, data, seed=seed, stall=stall, memory=HARSH)
+    require_equal(run.comparison)
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.3, 0.6, 0.9])
@@ -87,7 +127,7 @@ def test_bad_descriptors_and_scales(seed: int) -> None:
     assert set(statuses) == set(Status) - {Status.MEMORY_ERROR}
     assert run.counters["retire.jobs_completed"] == statuses.count(Status.OK)
     assert run.counters["retire.jobs_failed"] == statuses.count(Status.SCALE_NOT_FINITE)
-    assert run.counters["intake.jobs_refused"] == sum(1 <= status <= 5 for status in statuses)
+    assert run.counters["intake.jobs_refused"] == sum(Status(s).refused for s in statuses)
 
 
 @pytest.mark.parametrize("region", ["base", "chunk", "tail"])

@@ -20,10 +20,10 @@ LM = preset("lm")
                 "groups": 2,
                 "top_chunks": 4,
                 "max_chunks": 28,  # 224 of 256 tokens closed
-                "max_attended": 64,  # 32 selected, 32 in the tail
+                "max_attended": 256,  # a dense cache; 32 selected and 32 in the tail are fewer
                 "value_step_ratio": 5,
-                "accumulator_bits": 48,  # 1 + 18 + 20 + 9 bits of 5 * 64
-                "sum_bits": 27,  # 20 + 7 bits of 64
+                "accumulator_bits": 50,  # 1 + 18 + 20 + 11 bits of 5 * 256
+                "sum_bits": 29,  # 20 + 9 bits of 256
                 "selection_bits": 24,
             },
         ),
@@ -33,10 +33,26 @@ LM = preset("lm")
                 "groups": 2,
                 "top_chunks": 48,
                 "max_chunks": 240,  # 1920 of 2048 tokens closed
-                "max_attended": 512,  # 384 + 128
+                "max_attended": 2048,  # a dense cache; 384 and 128 are fewer
+                "accumulator_bits": 53,  # 1 + 18 + 20 + 14 bits of 10240
+                "sum_bits": 32,  # 20 + 12 bits of 2048
+                "selection_bits": 24,
+            },
+        ),
+        (
+            replace(LM, max_context=128),
+            {
+                "max_attended": 512,  # 384 + 128, although a job never has them
                 "accumulator_bits": 51,  # 1 + 18 + 20 + 12 bits of 2560
                 "sum_bits": 30,  # 20 + 10 bits of 512
-                "selection_bits": 24,
+            },
+        ),
+        (
+            replace(LM, max_context=32768),
+            {
+                "max_attended": 32768,
+                "accumulator_bits": 57,  # 1 + 18 + 20 + 18 bits of 163840
+                "sum_bits": 36,  # 20 + 16 bits of 32768
             },
         ),
         (replace(LM, budget=24), {"top_chunks": 3}),
@@ -51,8 +67,17 @@ def test_derived(config: AttentionConfig, derived: dict[str, int]) -> None:
 
 
 def test_widths_hold_the_largest_numbers() -> None:
-    for config in (TINY, LM, replace(LM, budget=512, window=128), replace(TINY, budget=24)):
+    for config in (
+        TINY,
+        LM,
+        replace(LM, budget=512, window=128),
+        replace(LM, budget=512, window=128, max_context=256),
+        replace(LM, max_context=32768),
+        replace(TINY, budget=24),
+    ):
         tokens = config.max_attended
+        assert tokens >= config.max_context
+        assert tokens >= config.top_chunks * config.chunk + 2 * config.window
         # Every attended token with probability 1 and a value just below 2**17, in steps of 1/5.
         assert tokens * 5 * 2**18 * 2**20 < 2 ** (config.accumulator_bits - 1)
         assert tokens * 2**20 < 2**config.sum_bits
@@ -71,6 +96,23 @@ def test_closed_tokens_follow_decoding(config: AttentionConfig) -> None:
         assert closed == 0 or tail > config.window
         if tail == 2 * config.window:
             closed += config.window
+
+
+@pytest.mark.parametrize(
+    ("context", "head_dim", "message"),
+    [
+        (0, 32, "context must be from 1 to 256, not 0"),
+        (257, 32, "context must be from 1 to 256, not 257"),
+        (1, 64, "head dimension must be 32, not 64"),
+        # The shape of a token comes before the number of tokens.
+        (0, 31, "head dimension must be 32, not 31"),
+    ],
+)
+def test_check_cache(context: int, head_dim: int, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        TINY.check_cache(context, head_dim)
+    TINY.check_cache(1, 32)
+    TINY.check_cache(256, 32)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +202,8 @@ def test_presets() -> None:
     for name, config in PRESETS.items():
         assert config.name == name
         assert preset(name) is config
-    with pytest.raises(ConfigError, match=r"^preset must be one of tiny, lm, not 'huge'$"):
+    listed = re.escape(", ".join(PRESETS))
+    with pytest.raises(ConfigError, match=rf"^preset must be one of {listed}, not 'huge'$"):
         preset("huge")
     with pytest.raises(FrozenInstanceError):
         LM.rows = 1  # type: ignore[misc]
@@ -198,8 +241,8 @@ def test_hash_covers_everything_but_the_name(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_hash_never_changes_by_accident() -> None:
     """A difference here means that golden data and generated Verilog made before are refused."""
-    assert f"{TINY.config_hash:#010x}" == "0x53f8127f"
-    assert f"{LM.config_hash:#010x}" == "0xe40e0ab7"
+    assert f"{TINY.config_hash:#010x}" == "0xba33263b"
+    assert f"{LM.config_hash:#010x}" == "0xefa674bd"
 
 
 def test_describe() -> None:

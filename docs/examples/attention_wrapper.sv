@@ -15,10 +15,12 @@ module attention_wrapper
     input  job_job_id_t                     job_id,
     input  job_layer_t                      job_layer,
     input  job_kv_head_t                    job_kv_head,
+    input  job_mode_t                       job_mode,
     input  job_context_t                    job_context,
     input  job_base_address_t               job_base_address,
     input  job_chunk_address_t              job_chunk_address,
     input  job_tail_address_t               job_tail_address,
+    input  job_value_scale_t                job_value_scale,
     input  job_query_scale_t                job_query_scale,
     input  logic                            query_valid,
     output logic                            query_ready,
@@ -55,12 +57,13 @@ module attention_wrapper
         config_hash:   CONFIG_HASH,
         layer:         job_layer,
         kv_head:       job_kv_head,
+        mode:          job_mode,
         context_:      job_context,
         base_address:  job_base_address,
         chunk_address: job_chunk_address,
         tail_address:  job_tail_address,
-        query_scale:   job_query_scale,
-        default:       '0  // a field without a port here
+        value_scale:   job_value_scale,
+        query_scale:   job_query_scale
     };
     assign response = '{data: response_data, tag: response_tag, error: response_error};
 

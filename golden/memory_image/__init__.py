@@ -1,6 +1,7 @@
 """The bytes that a core reads: records, the image of the memory, jobs, and files of golden data."""
 
 from golden.memory_image.bundle import GoldenDataError, load_golden, save_golden
+from golden.memory_image.dense_records import pack_dense, unpack_dense
 from golden.memory_image.image import MemoryImage, MemoryImageError, Placement
 from golden.memory_image.job import JobDescriptor, query_beats, query_codes
 from golden.memory_image.records import (
@@ -21,9 +22,11 @@ __all__ = [
     "load_golden",
     "pack_base_blocks",
     "pack_chunks",
+    "pack_dense",
     "pack_tail",
     "query_beats",
     "query_codes",
     "save_golden",
     "unpack_cache",
+    "unpack_dense",
 ]

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
+from golden.memory_image.dense_records import pack_dense
 from golden.memory_image.records import pack_base_blocks, pack_chunks, pack_tail, unpack_cache
-from golden.reference import CompressedCache
+from golden.reference import CompressedCache, DenseCache
 from hw.config import BURST_BYTES, AttentionConfig
-from hw.formats import KVFormat
+from hw.formats import KVFormat, Mode
 
 
 class MemoryImageError(ValueError):
@@ -19,7 +20,9 @@ class Placement:
     context: int
     base_address: int
     chunk_address: int
+    #: Of the tail, or of a dense cache, which has nothing else.
     tail_address: int
+    mode: Mode = Mode.KVO
 
 
 class MemoryImage:
@@ -54,7 +57,7 @@ class MemoryImage:
         self.data += bytes([self.fill]) * (address - len(self.data)) + region
         return address
 
-    def place(self, cache: CompressedCache, *, gap: int = 0) -> Placement:
+    def place(self, cache: CompressedCache | DenseCache, *, gap: int = 0) -> Placement:
         """Appends the regions of ``cache`` in the order base, chunk, tail.
 
         Parameters
@@ -71,6 +74,9 @@ class MemoryImage:
         """
         before = len(self.data)
         try:
+            if isinstance(cache, DenseCache):
+                address = self._append(pack_dense(cache, self.config), gap)
+                return Placement(cache.context, 0, 0, address, cache.mode)
             return Placement(
                 context=cache.context,
                 base_address=self._append(pack_base_blocks(cache.closed, self.config), gap),
@@ -82,7 +88,7 @@ class MemoryImage:
             raise
 
     def read(self, placement: Placement) -> CompressedCache:
-        """The cache that lies at ``placement``."""
+        """The compressed cache that lies at ``placement``."""
         size = KVFormat(self.config).region_bytes(placement.context)
 
         def region(name: str, address: int) -> bytes:

@@ -21,10 +21,13 @@ class JobDescriptor:
     config_hash: int
     layer: int
     kv_head: int
+    mode: int
     context: int
     base_address: int
     chunk_address: int
     tail_address: int
+    #: FP16 bit pattern, looked at in the dense modes.
+    value_scale: int
     #: FP16 bit pattern per row.
     query_scale: tuple[int, ...]
 
@@ -38,17 +41,23 @@ class JobDescriptor:
         job_id: int,
         layer: int = 0,
         kv_head: int = 0,
+        value_scale: int = 0,
     ) -> "JobDescriptor":
-        """The job on the cache at ``placement`` with the scales of ``quantise_query``."""
+        """The job on the cache at ``placement`` with the scales of ``quantise_query``.
+
+        ``value_scale`` is the FP16 pattern of a dense cache.
+        """
         return cls(
             job_id=job_id,
             config_hash=config.config_hash,
             layer=layer,
             kv_head=kv_head,
+            mode=placement.mode,
             context=placement.context,
             base_address=placement.base_address,
             chunk_address=placement.chunk_address,
             tail_address=placement.tail_address,
+            value_scale=value_scale,
             query_scale=tuple(int(scale) for scale in query_scale),
         )
 

@@ -57,7 +57,7 @@ def _pad(data: Bytes, size: int) -> Bytes:
     return np.pad(data, ((0, 0), (0, size - data.shape[1])))
 
 
-def _blocks(x: Tensor, config: AttentionConfig) -> Integers:
+def blocks_of(x: Tensor, config: AttentionConfig) -> Integers:
     """``[n, ...]`` as ``[blocks, C, ...]``; absent tokens are zero."""
     numbers = x.numpy()
     absent = -len(numbers) % config.chunk
@@ -68,8 +68,8 @@ def _blocks(x: Tensor, config: AttentionConfig) -> Integers:
 def _key_sections(keys: Quantised, config: AttentionConfig) -> tuple[Bytes, Bytes]:
     """Scale section and code section of the key blocks of ``keys``, ``[blocks, bytes]`` each."""
     layout = KVFormat(config)
-    pairs = np.stack((_blocks(keys.scale, config), _blocks(keys.minimum, config)), -1)
-    codes = _blocks(keys.codes, config).astype(np.uint8)
+    pairs = np.stack((blocks_of(keys.scale, config), blocks_of(keys.minimum, config)), -1)
+    codes = blocks_of(keys.codes, config).astype(np.uint8)
     scales = _pad(_fp16_bytes(pairs), layout.key_scale_bytes)
     return scales, codes.reshape(len(codes), layout.key_code_bytes)
 
@@ -89,18 +89,37 @@ def pack_tail(tail: Tail, config: AttentionConfig) -> bytes:
     """The tail region: per C tokens a key block with the value scales, then a value block."""
     layout = KVFormat(config)
     scales, key_codes = _key_sections(tail.keys, config)
-    value_scales = _fp16_bytes(_blocks(tail.value_scale, config))
+    value_scales = _fp16_bytes(blocks_of(tail.value_scale, config))
     keys = np.concatenate((scales, _pad(value_scales, layout.tail_scale_bytes), key_codes), 1)
 
-    planes = config.tail_value_bits // 8
-    codes = _blocks(tail.value_codes, config)
-    # Two's complement bytes as [block, token, quad, pair of channels, channel of the pair, plane].
-    split = ((codes[..., None] >> (8 * np.arange(planes))) & 255).astype(np.uint8)
-    quads = split.reshape(len(codes), config.chunk, config.head_dim // 4, 2, 2, planes)
-    values = _rows(quads.transpose(0, 2, 5, 3, 4, 1))
+    values = pack_value_codes(tail.value_codes, config.tail_value_bits, config)
     return np.concatenate(
         (_pad(keys, layout.tail_key_bytes), _pad(values, layout.tail_value_bytes)), 1
     ).tobytes()
+
+
+def pack_value_codes(codes: Tensor, bits: int, config: AttentionConfig) -> Bytes:
+    """``[blocks, bytes]`` of signed codes ``[tokens, d]`` of 8 or 16 bits, as in a tail block.
+
+    Quad of channels after quad, in it byte plane after plane, lowest first; per plane two beats of
+    two channels with C tokens each.
+    """
+    planes = bits // 8
+    blocks = blocks_of(codes, config)
+    # Two's complement bytes as [block, token, quad, pair of channels, channel of the pair, plane].
+    split = ((blocks[..., None] >> (8 * np.arange(planes))) & 255).astype(np.uint8)
+    quads = split.reshape(len(blocks), config.chunk, config.head_dim // 4, 2, 2, planes)
+    return _rows(quads.transpose(0, 2, 5, 3, 4, 1))
+
+
+def unpack_value_codes(blocks: Bytes, bits: int, config: AttentionConfig) -> Tensor:
+    """The inverse of ``pack_value_codes``: codes ``[blocks * C, d]``."""
+    planes = bits // 8
+    quads = blocks.reshape(len(blocks), config.head_dim // 4, planes, 2, 2, config.chunk)
+    quads = quads.transpose(0, 5, 1, 3, 4, 2)
+    unsigned = (quads.astype(np.int64) << (8 * np.arange(planes))).sum(-1)
+    sign = 1 << (bits - 1)
+    return _tensor(((unsigned ^ sign) - sign).reshape(-1, config.head_dim))
 
 
 def _kept(mask: Integers, count: int) -> Integers:
@@ -180,15 +199,10 @@ def _unpack_tail(data: bytes, tokens: int, config: AttentionConfig) -> Tail:
     scale_bytes = config.chunk * FP16_BITS // 8
     value_scale = _fp16_patterns(blocks[:, value_scale_at : value_scale_at + scale_bytes])
 
-    planes = config.tail_value_bits // 8
-    used = config.chunk * config.head_dim * planes
+    used = config.chunk * config.head_dim * config.tail_value_bits // 8
     values = blocks[:, layout.tail_key_bytes : layout.tail_key_bytes + used]
-    quads = values.reshape(len(blocks), config.head_dim // 4, planes, 2, 2, config.chunk)
-    quads = quads.transpose(0, 5, 1, 3, 4, 2)
-    unsigned = (quads.astype(np.int64) << (8 * np.arange(planes))).sum(-1)
-    sign = 1 << (config.tail_value_bits - 1)
-    codes = ((unsigned ^ sign) - sign).reshape(-1, config.head_dim)[:tokens]
-    return Tail(keys, _tensor(codes), _tensor(value_scale.reshape(-1)[:tokens]))
+    codes = unpack_value_codes(values, config.tail_value_bits, config)[:tokens]
+    return Tail(keys, codes, _tensor(value_scale.reshape(-1)[:tokens]))
 
 
 def _unpack_closed(

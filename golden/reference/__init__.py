@@ -22,6 +22,7 @@ from golden.reference.compress import (
     order_window,
     saliency,
 )
+from golden.reference.dense import DenseCache, dense_cache, dequantise_dense
 from golden.reference.quantiser import (
     Quantised,
     dequantise,
@@ -36,6 +37,7 @@ __all__ = [
     "Attention",
     "CompressedCache",
     "CompressedWindow",
+    "DenseCache",
     "Quantised",
     "Tail",
     "attend",
@@ -44,7 +46,9 @@ __all__ = [
     "compress_tail",
     "compress_window",
     "dense_attention",
+    "dense_cache",
     "dequantise",
+    "dequantise_dense",
     "dequantise_query",
     "dequantise_tail",
     "dequantise_window",

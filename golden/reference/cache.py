@@ -75,10 +75,7 @@ def compress_cache(
         T or d do not fit ``config``.
     """
     context, head_dim = keys.shape[-2:]
-    if head_dim != config.head_dim:
-        raise ValueError(f"head dimension must be {config.head_dim}, not {head_dim}")
-    if not 1 <= context <= config.max_context:
-        raise ValueError(f"context must be from 1 to {config.max_context}, not {context}")
+    config.check_cache(context, head_dim)
     closed = config.closed_tokens(context)
     entry = compress_tail(keys, values, config)
     entered_keys, entered_values = dequantise_tail(entry, config)

@@ -128,13 +128,16 @@ def query_fold(head_dim: int) -> float:
     return 1 / (log(2) * sqrt(head_dim))
 
 
-def quantise_query(query: Tensor) -> tuple[Tensor, Tensor]:
+def quantise_query(query: Tensor, key_scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The 12-bit codes and the FP16 scale that the core receives for each query head.
 
     Parameters
     ----------
     query
         ``[..., rows, d]``, as the model makes it; ``query_fold`` is applied here.
+    key_scale
+        FP16 pattern: the scale of the keys in a dense mode, applied here too. The product of the
+        largest query element, ``query_fold`` and it should stay below 65504.
 
     Returns
     -------
@@ -142,6 +145,8 @@ def quantise_query(query: Tensor) -> tuple[Tensor, Tensor]:
         Codes ``[..., rows, d]`` from -2047 to 2047, and FP16 bit patterns ``[..., rows]``.
     """
     folded = query.to(torch.float64) * query_fold(query.shape[-1])
+    if key_scale is not None:
+        folded = folded * from_fp16(key_scale)
     return symmetric_codes(folded, QUERY_FRACTION + 1)
 
 

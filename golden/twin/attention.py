@@ -1,5 +1,6 @@
 """The attention core as a whole, in integers: what a job must give, bit for bit."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -60,29 +61,59 @@ def attention(
 
     tail_sums, present, value_scale = tail_key_sums(query, cache.tail, config)
     chunk_sums = delta_key_sums(query, closed, estimates, selection, config)
-    key_sums = torch.cat((tail_sums, chunk_sums))  # [units, C, rows]
-    tail_units = tail_sums.shape[0]
-    units = key_sums.shape[0]
-    everywhere = torch.ones(units - tail_units, config.chunk, dtype=torch.bool)
-    no_scale = torch.zeros(units - tail_units, config.chunk, dtype=torch.int64)
-    weights: Softmax = softmax(
-        score(key_sums, query_scale).transpose(-1, -2),
+    tail_units, chunk_units = len(tail_sums), len(chunk_sums)
+    everywhere = torch.ones(chunk_units, config.chunk, dtype=torch.bool)
+    no_scale = torch.zeros(chunk_units, config.chunk, dtype=torch.int64)
+
+    def contributions(weights: Softmax) -> Tensor:
+        in_tail = tail_contributions(
+            weights.weight[:tail_units],
+            weights.tail_exponent[:tail_units],
+            cache.tail.value_codes,
+            config.tail_value_bits,
+            config,
+        )
+        in_chunks = chunk_contributions(weights.weight[tail_units:], closed, selection, config)
+        return torch.cat((in_tail, in_chunks))
+
+    return formal_pass(
+        score(torch.cat((tail_sums, chunk_sums)), query_scale),
         torch.cat((present, everywhere)),
         torch.cat((value_scale, no_scale)),
-        torch.arange(units) < tail_units,
+        torch.arange(tail_units + chunk_units) < tail_units,
+        contributions,
+        selection=selection,
+        config=config,
     )
-    contributions = torch.cat(
-        (
-            tail_contributions(
-                weights.weight[:tail_units],
-                weights.tail_exponent[:tail_units],
-                cache.tail,
-                config,
-            ),
-            chunk_contributions(weights.weight[tail_units:], closed, selection, config),
-        )
-    )
-    total = accumulate(contributions, weights.maximum_shift, weights.unit_shift)
+
+
+def formal_pass(
+    scores: Tensor,
+    present: Tensor,
+    value_scale: Tensor,
+    tail: Tensor,
+    contributions: Callable[[Softmax], Tensor],
+    *,
+    selection: Tensor,
+    config: AttentionConfig,
+) -> JobResult:
+    """Softmax, value pass and normalisation of a job's units, from the scores on.
+
+    Parameters
+    ----------
+    scores
+        ``[units, C, rows]``.
+    present, value_scale
+        ``[units, C]``: which tokens exist, and the FP16 scales of those in the tail.
+    tail
+        ``[units]``: tail units.
+    contributions
+        Gives ``y [units, rows, d]`` of the weights.
+    selection
+        Chunk indices, to be handed on.
+    """
+    weights = softmax(scores.transpose(-1, -2), present, value_scale, tail)
+    total = accumulate(contributions(weights), weights.maximum_shift, weights.unit_shift)
     return JobResult(
         output=normalise(config, weights.sum, total),
         selection=selection,

@@ -29,7 +29,8 @@ def pe_array(
         ``[n, rows, 32]`` as numbers: queries -2047 to 2047 for the key kinds, 0 to 4095 for the
         value kinds.
     signed_bytes
-        Whether the bytes of ``TAIL_VALUES`` are two's complement; no other kind looks at it.
+        Whether the bytes of ``KEYS`` and ``TAIL_VALUES`` are two's complement; the other kinds do
+        not look at it.
     """
     n, rows = operand.shape[:2]
     a = torch.zeros(n, rows, _LANES, dtype=torch.int64)
@@ -48,11 +49,11 @@ def pe_array(
     else:
         weights = torch.tensor([1, 4, 16, 64])
         code = (digits.view(n, 1, DIGITS // 4, 4) * weights).sum(-1)
+        if signed_bytes:
+            code = torch.where(code >= 128, code - 256, code)
         if kind is StepKind.KEYS:
             a[..., 0] = (code * operand[..., :16]).sum(-1)
         else:
-            if signed_bytes:
-                code = torch.where(code >= 128, code - 256, code)
             a[..., 0] = (code[..., :8] * operand[..., :8]).sum(-1)
             a[..., 1] = (code[..., 8:] * operand[..., :8]).sum(-1)
     return a, b

@@ -12,7 +12,7 @@ def scale_bank(a: Tensor, b: Tensor, scale: Tensor, minimum: Tensor) -> Tensor:
     Parameters
     ----------
     a, b
-        Sums, int64 ``[..., rows, 4]``: ``a`` signed 26, ``b`` signed 20 bits.
+        Sums, int64 ``[..., rows, 4]``: ``a`` signed 29, ``b`` signed 20 bits.
     scale, minimum
         FP16 bit patterns ``[..., 4]``, one of each per lane; the sign of a scale is ignored.
 

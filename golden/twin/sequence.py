@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from hw.config import BURST_BYTES, AttentionConfig
-from hw.formats import KVFormat
+from hw.formats import KVFormat, Mode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,21 +18,29 @@ class PlannedJob:
     base_address: int
     chunk_address: int
     tail_address: int
+    mode: Mode = Mode.KVO
 
     @classmethod
     def at(
-        cls, context: int, config: AttentionConfig, *, slot: int, addresses: tuple[int, int, int]
+        cls,
+        context: int,
+        config: AttentionConfig,
+        *,
+        slot: int,
+        addresses: tuple[int, int, int],
+        mode: Mode = Mode.KVO,
     ) -> "PlannedJob":
         """The job at ``context`` tokens; ``addresses`` are those of base, chunk and tail region."""
-        closed = config.closed_tokens(context)
+        closed, rest = KVFormat(config).tokens(context, mode)
         base, chunk, tail = addresses
         return cls(
             slot=slot,
             chunks=closed // config.chunk,
-            tail=context - closed,
+            tail=rest,
             base_address=base,
             chunk_address=chunk,
             tail_address=tail,
+            mode=mode,
         )
 
 
@@ -51,6 +59,9 @@ class Segment:
     present_less_one: int
     first: bool = False
     last: bool = False
+    #: Codes of a dense cache; 16-bit codes of dense keys or of values outside chunks.
+    dense: bool = False
+    wide: bool = False
 
 
 def estimates(job: PlannedJob, config: AttentionConfig) -> list[Segment]:
@@ -73,13 +84,16 @@ def estimates(job: PlannedJob, config: AttentionConfig) -> list[Segment]:
 def formal_pass(job: PlannedJob, selection: list[int], config: AttentionConfig) -> list[Segment]:
     """Tail blocks, then selected chunks: keys of unit ``u + 1`` before the values of unit ``u``."""
     layout = KVFormat(config)
+    dense = job.mode != Mode.KVO
+    key_size, value_size = layout.block_bytes(job.mode)
+    wide = job.mode == Mode.DENSE16 if dense else config.tail_value_bits == 16
     units = []
     for token in range(0, job.tail, config.chunk):
         units.append(
             (
-                ("TAIL_KEYS", layout.tail_key_bytes),
-                ("TAIL_VALUES", layout.tail_value_bytes),
-                job.tail_address + token // config.chunk * layout.tail_block_bytes,
+                ("TAIL_KEYS", key_size),
+                ("TAIL_VALUES", value_size),
+                job.tail_address + token // config.chunk * (key_size + value_size),
                 min(config.chunk, job.tail - token),
             )
         )
@@ -105,6 +119,8 @@ def formal_pass(job: PlannedJob, selection: list[int], config: AttentionConfig) 
                 present_less_one=present - 1,
                 first=unit == 0,
                 last=unit == len(units) - 1,
+                dense=dense,
+                wide=job.mode == Mode.DENSE16,
             )
         )
         values.append(
@@ -114,6 +130,7 @@ def formal_pass(job: PlannedJob, selection: list[int], config: AttentionConfig) 
                 bursts=value_bytes // BURST_BYTES,
                 slot=job.slot,
                 present_less_one=config.chunk - 1,
+                wide=value_kind == "TAIL_VALUES" and wide,
             )
         )
     order = [keys[0]]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from golden.reference import CompressedWindow, Tail
+from golden.reference import CompressedWindow, DenseCache, Tail
 from hw.config import DIGITS, AttentionConfig
 from hw.formats import StepKind
 
@@ -26,6 +26,8 @@ class Steps:
     digits: Tensor
     #: ``[n]``: the bytes are two's complement.
     signed: Tensor
+    #: ``[n]``: the bytes are planes of 16-bit codes.
+    wide: Tensor
     #: FP16 patterns ``[n, 4]``, 0 in lanes that the kind does not use.
     scale: Tensor
     minimum: Tensor
@@ -36,6 +38,7 @@ class Steps:
     #: or unit: of the first and last base key of a job, of the first and last unit of a job.
     base: Tensor
     tail: Tensor
+    dense: Tensor
     opening: Tensor
     group_end: Tensor
     key_end: Tensor
@@ -140,16 +143,55 @@ def tail_key_steps(tail: Tail, block: int, config: AttentionConfig, *, chunks: i
     )
 
 
-def tail_value_steps(tail: Tail, block: int, config: AttentionConfig) -> Steps:
-    """The values of a tail block: per quad of channels and byte plane two steps of two channels."""
-    codes = _block(tail.value_codes, block, config).T.reshape(-1, 1, 2, 2 * config.chunk)
-    planes = config.tail_value_bits // 8
+def dense_key_steps(cache: DenseCache, block: int, config: AttentionConfig) -> Steps:
+    """The keys of a dense block: per token and 16 channels a step for each byte plane."""
+    planes = cache.mode.code_bytes
+    codes = _block(cache.key_codes, block, config)
+    per_key = config.head_dim // _BYTES
+    split = codes.reshape(config.chunk, per_key, 1, _BYTES) >> (
+        8 * torch.arange(planes).reshape(-1, 1)
+    )
+    steps = config.chunk * per_key * planes
+    step = torch.arange(steps)
+    plane = step % planes
+    channels = step // planes % per_key
+    key = step // (planes * per_key)
+    per_group = config.group // _BYTES
+    end = (channels == per_key - 1) & (plane == planes - 1)
+    one = torch.ones_like(step)
+    return _steps(
+        StepKind.KEYS,
+        _digits((split & 255).reshape(steps, _BYTES), 4),
+        signed=plane == planes - 1,
+        wide=one * (planes == 2),
+        group=channels // per_group,
+        half=channels % per_group,
+        tail=one,
+        dense=one,
+        group_end=end,
+        key_end=end,
+        present=block * config.chunk + key < cache.context,
+        first=one * (block == 0),
+        last=one * ((block + 1) * config.chunk >= cache.context),
+    )
+
+
+def tail_value_steps(codes: Tensor, bits: int, block: int, config: AttentionConfig) -> Steps:
+    """The values of a block of a tail or of a dense cache, signed codes ``[tokens, d]``.
+
+    Per quad of channels and byte plane two steps of two channels.
+    """
+    codes = _block(codes, block, config).T.reshape(-1, 1, 2, 2 * config.chunk)
+    planes = bits // 8
     plane = torch.arange(planes).reshape(1, planes, 1, 1)
     #: ``[quad, plane, pair of channels, channel and token]``
     split = (codes >> (8 * plane)) & 255
     top = (plane == planes - 1).expand((*split.shape[:3], 1))
     return _steps(
-        StepKind.TAIL_VALUES, _digits(split.reshape(-1, 2 * config.chunk), 4), signed=top.flatten()
+        StepKind.TAIL_VALUES,
+        _digits(split.reshape(-1, 2 * config.chunk), 4),
+        signed=top.flatten(),
+        wide=torch.tensor(bits == 16),
     )
 
 

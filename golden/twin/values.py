@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from golden.reference import CompressedWindow, Tail
+from golden.reference import CompressedWindow
 from golden.twin.numbers import round_half_up, saturate
 from golden.twin.scale_bank import scale_bank
 from hw.config import AttentionConfig
-from hw.constants import SCALED_BITS
+from hw.constants import SCALED_BITS, TAIL_VALUE_SHIFT
 
 
 def chunk_contributions(
@@ -25,14 +25,23 @@ def chunk_contributions(
 
 
 def tail_contributions(
-    weight: Tensor, exponent: Tensor, tail: Tail, config: AttentionConfig
+    weight: Tensor, exponent: Tensor, codes: Tensor, bits: int, config: AttentionConfig
 ) -> Tensor:
-    """``y [units, rows, d]`` of the tail; ``weight [units, rows, C]``, ``exponent [units]``."""
+    """``y [units, rows, d]`` of a tail.
+
+    Parameters
+    ----------
+    weight
+        ``[units, rows, C]``.
+    exponent
+        ``[units]``: the exponent that the weights of a unit share.
+    codes
+        Signed codes of ``bits`` bits (8 or 16), ``[tokens, d]``.
+    """
     units = weight.shape[0]
-    tokens = tail.value_codes.shape[0]
-    missing = units * config.chunk - tokens
-    codes = torch.cat((tail.value_codes, tail.value_codes.new_zeros(missing, config.head_dim)))
-    v = weight @ codes.reshape(units, config.chunk, config.head_dim)
+    missing = units * config.chunk - len(codes)
+    padded = torch.cat((codes, codes.new_zeros(missing, config.head_dim)))
+    v = weight @ (padded << (16 - bits)).reshape(units, config.chunk, config.head_dim)
     return align_tail(v, exponent[:, None, None], config)
 
 
@@ -41,8 +50,8 @@ def align_tail(v: Tensor, exponent: Tensor, config: AttentionConfig) -> Tensor:
 
     ``v`` is signed 31 bits of any shape, ``exponent`` (1 to 31) broadcasts against it.
     """
-    alignment = {16: 21, 8: 13}[config.tail_value_bits]
-    return saturate(round_half_up(config.value_step_ratio * v, alignment - exponent), SCALED_BITS)
+    shift = TAIL_VALUE_SHIFT - exponent
+    return saturate(round_half_up(config.value_step_ratio * v, shift), SCALED_BITS)
 
 
 def accumulate(contributions: Tensor, maximum_shift: Tensor, unit_shift: Tensor) -> Tensor:

@@ -140,6 +140,7 @@ class AttentionCore(wiring.Component):
         m.d.comb += [
             intake.retired.eq(retire.retired),
             score_unit.query_scale.eq(intake.query_scale),
+            score_unit.value_scale.eq(intake.value_scale),
             retire.memory_error.eq(unpacker.memory_error),
             retire.memory_error_slot.eq(unpacker.memory_error_slot),
             retire.scale_error.eq(unpacker.scale_error),

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.arithmetic import saturate, shift_right_half_up
 from hw.config import AttentionConfig
-from hw.constants import SCALED_BITS, VALUE_FRACTION
+from hw.constants import SCALED_BITS, TAIL_VALUE_SHIFT
 from hw.cores.lanes import LANES
 from hw.cores.payloads import TAIL_SUM_BITS, contribution, tail_sums, unit_header
 from hw.streams import StreamRegister
@@ -70,14 +70,13 @@ class ContributionMerge(wiring.Component):
         with m.If(take):
             m.d.sync += quad.eq(Mux(quad == quads - 1, 0, quad + 1))
 
-        # sat(rhu(R * v, n - Emax)) with n = 21 or 13: shifted left by Emax first, then right by n.
-        n = VALUE_FRACTION + 1 - (16 - config.tail_value_bits)
+        # sat(rhu(R * v, n - Emax)): shifted left by Emax first, then right by n.
         for row in range(config.rows):
             for lane in range(LANES):
                 scaled_sum = Signal(signed(TAIL_SUM_BITS + 3), name=f"tail_{row}_{lane}")
                 m.d.comb += scaled_sum.eq(self.tail.payload.v[row][lane] * config.value_step_ratio)
                 left = (scaled_sum << unit.tail_exponent)[: TAIL_SUM_BITS + 3 + FP16_EXPONENT_MAX]
-                aligned = shift_right_half_up(left.as_signed(), Const(n))
+                aligned = shift_right_half_up(left.as_signed(), Const(TAIL_VALUE_SHIFT))
                 m.d.comb += merged.payload.y[row][lane].eq(
                     Mux(
                         unit.tail,

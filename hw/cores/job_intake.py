@@ -8,7 +8,7 @@ from hw.arithmetic import fp16_is_finite
 from hw.config import BURST_BYTES, AttentionConfig
 from hw.cores.payloads import job_layout, planned_job, slot_bits
 from hw.counters import Counter
-from hw.formats import FP16_BITS, KVFormat, Status
+from hw.formats import FP16_BITS, KVFormat, Mode, Status
 
 ADDRESS_BITS = 32
 
@@ -36,6 +36,7 @@ class JobIntake(wiring.Component):
     ticket : stream of ``ticket_layout``, in the order of the descriptors
     retired : in, for one cycle: the oldest slot is free again
     query_scale : out, FP16 of every (slot, row)
+    value_scale : out, FP16 of every slot, for the dense modes
     """
 
     def __init__(self, config: AttentionConfig) -> None:
@@ -44,7 +45,8 @@ class JobIntake(wiring.Component):
         self.refused = Counter("jobs_refused", "jobs refused with a status", unit="jobs")
         self.counters = [self.accepted, self.refused]
         slot = slot_bits(config)
-        scales = data.ArrayLayout(data.ArrayLayout(FP16_BITS, config.rows), config.jobs_in_flight)
+        jobs = config.jobs_in_flight
+        scales = data.ArrayLayout(data.ArrayLayout(FP16_BITS, config.rows), jobs)
         super().__init__(
             {
                 "job": In(stream.Signature(job_layout(config))),
@@ -53,6 +55,7 @@ class JobIntake(wiring.Component):
                 "ticket": Out(stream.Signature(ticket_layout(config))),
                 "retired": In(1),
                 "query_scale": Out(scales),
+                "value_scale": Out(data.ArrayLayout(FP16_BITS, jobs)),
             }
         )
 
@@ -71,11 +74,17 @@ class JobIntake(wiring.Component):
         before_last = (job.context - 1)[:16] >> window_shift
         closed = Signal(16)
         chunks = Signal(range(config.max_chunks + 1))
-        tail = Signal(range(2 * config.window + 1))
+        tail = Signal(range(config.max_context + 1))
         base_blocks = Signal(range(config.max_chunks // config.chunk + 2))
-        tail_blocks = Signal(range(2 * config.window // config.chunk + 1))
+        tail_blocks = Signal(range(config.max_context // config.chunk + 1))
+        dense = job.mode != Mode.KVO
+        block_bytes = Signal(range(max(sum(layout.block_bytes(mode)) for mode in Mode) + 1))
+        with m.Switch(job.mode):
+            for mode in Mode:
+                with m.Case(mode):
+                    m.d.comb += block_bytes.eq(sum(layout.block_bytes(mode)))
         m.d.comb += [
-            windows.eq(Mux(before_last == 0, 0, before_last - 1)),
+            windows.eq(Mux(dense | (before_last == 0), 0, before_last - 1)),
             closed.eq(windows << window_shift),
             chunks.eq(closed >> chunk_shift),
             tail.eq(job.context - closed),
@@ -85,9 +94,9 @@ class JobIntake(wiring.Component):
 
         ends = Signal(data.ArrayLayout(ADDRESS_BITS + 1, 3))
         regions = [
-            (job.base_address, base_blocks, layout.base_block_bytes),
-            (job.chunk_address, chunks, layout.chunk_bytes),
-            (job.tail_address, tail_blocks, layout.tail_block_bytes),
+            (job.base_address, base_blocks, Const(layout.base_block_bytes)),
+            (job.chunk_address, chunks, Const(layout.chunk_bytes)),
+            (job.tail_address, tail_blocks, block_bytes),
         ]
 
         def misplaced(index: int) -> Value:
@@ -96,19 +105,17 @@ class JobIntake(wiring.Component):
             return (count != 0) & (unaligned | (ends[index] > config.memory_bytes))
 
         context_wrong = (job.context == 0) | (job.context > config.max_context)
+        query_scales = [job.query_scale.word_select(row, FP16_BITS) for row in range(config.rows)]
+        scales_finite = Cat(*(fp16_is_finite(scale) for scale in query_scales)).all()
         faults = [
             (job.config_hash != config.config_hash, Status.CONFIG_MISMATCH),
+            (job.mode > max(Mode), Status.MODE_RANGE),
             (context_wrong, Status.CONTEXT_RANGE),
             (job.layer >= config.layers, Status.LAYER_RANGE),
             (job.kv_head >= config.kv_heads, Status.HEAD_RANGE),
             (Cat(*(misplaced(i) for i in range(3))).any(), Status.ADDRESS_RANGE),
             (
-                ~Cat(
-                    *(
-                        fp16_is_finite(job.query_scale.word_select(r, FP16_BITS))
-                        for r in range(config.rows)
-                    )
-                ).all(),
+                ~scales_finite | (dense & ~fp16_is_finite(job.value_scale)),
                 Status.SCALE_NOT_FINITE,
             ),
         ]
@@ -125,6 +132,7 @@ class JobIntake(wiring.Component):
             planned.base_address.eq(job.base_address),
             planned.chunk_address.eq(job.chunk_address),
             planned.tail_address.eq(job.tail_address),
+            planned.mode.eq(job.mode),
             self.planned.payload.eq(planned),
             self.load.payload.eq(slot),
             self.ticket.payload.job_id.eq(job.job_id),
@@ -135,6 +143,7 @@ class JobIntake(wiring.Component):
         m.d.sync += in_flight.eq(in_flight + advance - self.retired)
 
         scales = Array([self.query_scale[i] for i in range(config.jobs_in_flight)])
+        value_scales = Array([self.value_scale[i] for i in range(config.jobs_in_flight)])
         with m.FSM():
             with m.State("IDLE"):
                 room = in_flight != config.jobs_in_flight
@@ -145,8 +154,9 @@ class JobIntake(wiring.Component):
                     m.next = "SIZE"
             with m.State("SIZE"):
                 for i, (address, count, size) in enumerate(regions):
-                    m.d.sync += ends[i].eq(address + count * Const(size))
+                    m.d.sync += ends[i].eq(address + count * size)
                 m.d.sync += scales[slot].eq(job.query_scale)
+                m.d.sync += value_scales[slot].eq(job.value_scale)
                 m.next = "LOAD"
             with m.State("LOAD"):
                 m.d.comb += self.load.valid.eq(1)

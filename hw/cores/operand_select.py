@@ -114,6 +114,8 @@ class OperandSelect(wiring.Component):
         tag = Signal(step_tag(config))
         m.d.comb += [
             tag.kind.eq(held.kind),
+            tag.signed.eq(held.signed),
+            tag.wide.eq(held.wide),
             tag.pairs.eq(held.pairs),
             tag.query_sum.eq(self.query_sum),
             tag.key.eq(held.key),

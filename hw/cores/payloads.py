@@ -19,7 +19,7 @@ from hw.constants import (
     SUM_BITS,
 )
 from hw.cores.lanes import LANES
-from hw.formats import FP16_BITS, StepKind, job_fields
+from hw.formats import FP16_BITS, Mode, StepKind, job_fields
 
 
 class SegmentKind(IntEnum):
@@ -62,11 +62,12 @@ def planned_job(config: AttentionConfig) -> data.StructLayout:
             "slot": slot_bits(config),
             #: Closed chunks.
             "chunks": range(config.max_chunks + 1),
-            #: Tokens of the tail, at least 1.
-            "tail": range(2 * config.window + 1),
+            #: Tokens of the tail, at least 1; in the dense modes all.
+            "tail": range(config.max_context + 1),
             "base_address": 32,
             "chunk_address": 32,
             "tail_address": 32,
+            "mode": Mode,
         }
     )
 
@@ -79,6 +80,9 @@ def segment_header(config: AttentionConfig) -> data.StructLayout:
             "slot": slot_bits(config),
             #: Keys of the block that exist, less one.
             "present_less_one": range(config.chunk),
+            #: Codes of a dense cache; 16-bit rather than 8-bit codes of dense keys or any values.
+            "dense": 1,
+            "wide": 1,
             #: First and last segment of the pass (base keys), first and last unit (formal pass).
             "first": 1,
             "last": 1,
@@ -92,8 +96,9 @@ def key_tag(config: AttentionConfig) -> data.StructLayout:
         {
             #: A base key: its score is an estimate for the selector.
             "base": 1,
-            #: A tail key: it brings the scale of its value.
+            #: A tail key: it brings the scale of its value; a dense one has that of its job.
             "tail": 1,
+            "dense": 1,
             "slot": slot_bits(config),
             #: First step of a delta record: the base's own key sum comes before it.
             "opening": 1,
@@ -114,8 +119,10 @@ def work_layout(config: AttentionConfig) -> data.StructLayout:
         {
             "kind": StepKind,
             "digits": BEAT_BITS,
-            #: The bytes are the signed high plane of 16-bit values, or signed 8-bit values.
+            #: The bytes are two's complement: the high plane of 16-bit codes (``wide``), or 8-bit
+            #: codes.
             "signed": 1,
+            "wide": 1,
             "pairs": PAIRS,
             #: Key group, and the half of it that 16 one-byte codes meet.
             "group": range(max(2, config.groups)),
@@ -132,6 +139,8 @@ def step_tag(config: AttentionConfig) -> data.StructLayout:
     return data.StructLayout(
         {
             "kind": StepKind,
+            "signed": 1,
+            "wide": 1,
             "pairs": PAIRS,
             "query_sum": data.ArrayLayout(signed(SUM_BITS), config.rows),
             "key": key_tag(config),
@@ -222,7 +231,7 @@ def contribution(config: AttentionConfig) -> data.StructLayout:
     )
 
 
-#: Bits of a tail value sum: 8 weights of 12 bits times 16-bit codes, signed.
+#: Bits of a tail value sum: 8 weights of 12 bits times 16-bit codes, signed; 8-bit codes count 256.
 TAIL_SUM_BITS = 12 + 3 + 16
 
 

@@ -27,9 +27,9 @@ class PEArray(wiring.Component):
     Members
     -------
     step : ``In(stream)``
-        ``kind`` (`StepKind`), ``signed`` (bytes are two's complement; only ``TAIL_VALUES`` looks at
-        it), ``digits[64]``, ``operand[row][32]`` (raw bits; signed for ``KEYS`` and ``DELTAS``,
-        unsigned for the others) and ``tag``.
+        ``kind`` (`StepKind`), ``signed`` (bytes are two's complement; only ``KEYS`` and
+        ``TAIL_VALUES`` look at it), ``digits[64]``, ``operand[row][32]`` (raw bits; signed for
+        ``KEYS`` and ``DELTAS``, unsigned for the others) and ``tag``.
     result : ``Out(stream)``
         ``lane[row][4]`` of ``a`` and ``b``, 0 where the kind has no result, and ``tag``.
 

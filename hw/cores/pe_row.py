@@ -93,7 +93,7 @@ class PERow(wiring.Component):
         of_bytes, of_values, negative_top = Signal(), Signal(), Signal()
         m.d.comb += of_bytes.eq(_is_one_of(self.kind, StepKind.KEYS, StepKind.TAIL_VALUES))
         m.d.comb += of_values.eq(_is_one_of(self.kind, StepKind.VALUES, StepKind.TAIL_VALUES))
-        m.d.comb += negative_top.eq(self.signed & of_bytes & of_values)
+        m.d.comb += negative_top.eq(self.signed & of_bytes)
         products = []
         for k in range(DIGITS):
             raw = Mux(

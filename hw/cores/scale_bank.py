@@ -23,9 +23,10 @@ class ScaleBank(wiring.Component):
 
     A product is shifted left by E - 1 (0 to 30) and then right by 16 with rounding: the same as
     ``rhu(x, 17 - E)`` for every E, and the 15 bits below the rounding bit are never built. Widths:
-    keys reach lane 0 only, where ``a`` is below 32 * 2047 * 255 < 2**24; in the other lanes it is a
-    value sum, below 4095 * (15 + 5 * 7 * 3) < 2**19; ``b`` is below 5 * 8 * 4095 < 2**18. So the
-    products have 36, 31 and 30 bits, the shifted ones 15 more; only lane 0 can saturate.
+    keys reach lane 0 only, where ``a`` is at most 32 * 2047 * 255 < 2**24, or for dense keys
+    head_dim * 2047 * 256; in the other lanes it is a value sum, below 4095 * (15 + 5 * 7 * 3) <
+    2**19; ``b`` is below 5 * 8 * 4095 < 2**18. A product has 11 bits more, a shifted one another
+    15; only lane 0 can saturate.
 
     Parameters
     ----------
@@ -52,7 +53,7 @@ class ScaleBank(wiring.Component):
     def __init__(self, config: AttentionConfig, *, tag_bits: int) -> None:
         self._rows = config.rows
         token_sum = config.chunk * PROBABILITY_MAX
-        key_dot = 32 * QUERY_MAX * 255
+        key_dot = QUERY_MAX * max(32 * 255, config.head_dim * 256)
         value_dot = PROBABILITY_MAX * 15 + config.value_step_ratio * 3 * (
             token_sum - PROBABILITY_MAX
         )

@@ -27,6 +27,7 @@ class ScoreUnit(wiring.Component):
     -------
     key_sums : stream of ``key_sums``
     query_scale : in, FP16 of every (slot, row)
+    value_scale : in, FP16 of every slot, for the dense modes
     candidates : stream of ``candidate``, chunk after chunk of each job
     scores : stream of ``score_item``
     """
@@ -38,6 +39,7 @@ class ScoreUnit(wiring.Component):
             {
                 "key_sums": In(stream.Signature(key_sums(config))),
                 "query_scale": In(scales),
+                "value_scale": In(data.ArrayLayout(FP16_BITS, config.jobs_in_flight)),
                 "candidates": Out(stream.Signature(candidate(config))),
                 "scores": Out(stream.Signature(score_item(config))),
             }
@@ -116,7 +118,9 @@ class ScoreUnit(wiring.Component):
             scores.valid.eq(done.valid & ~key.base),
             scores.payload.score.eq(done.payload.score),
             scores.payload.present.eq(key.present),
-            scores.payload.value_scale.eq(key.value_scale),
+            scores.payload.value_scale.eq(
+                Mux(key.dense, Array(list(self.value_scale))[key.slot], key.value_scale)
+            ),
             scores.payload.tail.eq(key.tail),
             scores.payload.first.eq(key.first),
             scores.payload.last.eq(key.last),

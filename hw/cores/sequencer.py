@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from hw.config import BURST_BYTES, AttentionConfig
 from hw.cores.payloads import SegmentKind, chunk_bits, planned_job, segment_header
 from hw.counters import Counter
-from hw.formats import KVFormat
+from hw.formats import KVFormat, Mode
 
 
 class Sequencer(wiring.Component):
@@ -78,25 +78,40 @@ class Sequencer(wiring.Component):
         free = ~segment_due & ~header_due
 
         def emit(
-            kind: ValueLike, where: ValueLike, size: int, present: ValueLike, **others: ValueLike
+            kind: ValueLike,
+            where: ValueLike,
+            size: ValueLike,
+            present: ValueLike,
+            **others: ValueLike,
         ) -> None:
             fields = {"kind": kind, "present_less_one": present, "slot": formal.slot}
-            fields |= {"first": 0, "last": 0, **others}
+            fields |= {"first": 0, "last": 0, "dense": 0, "wide": 0, **others}
             m.d.sync += [
                 address.eq(where),
-                bursts.eq(size // BURST_BYTES),
+                bursts.eq(size),
                 *(header[name].eq(field) for name, field in fields.items()),
                 segment_due.eq(1),
                 header_due.eq(1),
             ]
 
         #: Keys of the job that are still to be read in this pass, and where.
-        left = Signal(range(max(config.max_chunks, 2 * config.window) + 1))
+        left = Signal(range(config.max_context + 1))
         where = Signal(32)
         first = Signal()
         last_block = left <= config.chunk
         whole = config.chunk - 1
         present = Mux(last_block, left - 1, whole)
+
+        # A dense cache is read like a tail; its blocks have other sizes.
+        dense = formal.mode != Mode.KVO
+        block_sizes = {mode: layout.block_bytes(mode) for mode in Mode}
+        sizes = [Signal(range(max(size) + 1)) for size in zip(*block_sizes.values(), strict=True)]
+        with m.Switch(formal.mode):
+            for mode, (keys, values) in block_sizes.items():
+                with m.Case(mode):
+                    m.d.comb += [sizes[0].eq(keys), sizes[1].eq(values)]
+        key_bytes, value_bytes = sizes
+        wide_values = Mux(dense, formal.mode == Mode.DENSE16, config.tail_value_bits == 16)
 
         #: The unit whose values are to be read after the next unit's keys.
         value_due = Signal()
@@ -106,9 +121,11 @@ class Sequencer(wiring.Component):
 
         def emit_values() -> None:
             with m.If(value_tail):
-                emit(SegmentKind.TAIL_VALUES, value_address, layout.tail_value_bytes, whole)
+                size = value_bytes // BURST_BYTES
+                emit(SegmentKind.TAIL_VALUES, value_address, size, whole, wide=wide_values)
             with m.Else():
-                emit(SegmentKind.VALUES, value_address, layout.value_bytes, whole)
+                size = layout.value_bytes // BURST_BYTES
+                emit(SegmentKind.VALUES, value_address, size, whole)
 
         with m.FSM():
             with m.State("CHOOSE"):
@@ -139,7 +156,7 @@ class Sequencer(wiring.Component):
                 with m.If(left == 0):
                     m.next = "CHOOSE"
                 with m.Elif(free):
-                    size = layout.base_block_bytes
+                    size = layout.base_block_bytes // BURST_BYTES
                     flags = {"first": first, "last": last_block}
                     emit(SegmentKind.BASE_KEYS, where, size, present, slot=estimated.slot, **flags)
                     m.d.sync += [
@@ -149,11 +166,16 @@ class Sequencer(wiring.Component):
                     ]
             with m.State("TAIL"):
                 with m.If(free):
-                    flags = {"first": first, "last": last_block & (formal.chunks == 0)}
-                    emit(SegmentKind.TAIL_KEYS, where, layout.tail_key_bytes, present, **flags)
+                    flags = {
+                        "first": first,
+                        "last": last_block & (formal.chunks == 0),
+                        "dense": dense,
+                        "wide": formal.mode == Mode.DENSE16,
+                    }
+                    emit(SegmentKind.TAIL_KEYS, where, key_bytes // BURST_BYTES, present, **flags)
                     m.d.sync += [
                         left.eq(Mux(last_block, 0, left - config.chunk)),
-                        where.eq(where + layout.tail_block_bytes),
+                        where.eq(where + key_bytes + value_bytes),
                         first.eq(0),
                         keys_done.eq(flags["last"]),
                     ]
@@ -166,7 +188,7 @@ class Sequencer(wiring.Component):
                     m.d.sync += [
                         value_due.eq(1),
                         value_tail.eq(1),
-                        value_address.eq(where - layout.tail_value_bytes),
+                        value_address.eq(where - value_bytes),
                     ]
                     with m.If(keys_done):
                         m.next = "LAST_VALUES"
@@ -180,7 +202,8 @@ class Sequencer(wiring.Component):
                     m.d.comb += self.selected.ready.eq(1)
                     record = formal.chunk_address + self.selected.payload.chunk * layout.chunk_bytes
                     last_chunk = self.selected.payload.last
-                    emit(SegmentKind.DELTAS, record, layout.delta_bytes, whole, last=last_chunk)
+                    size = layout.delta_bytes // BURST_BYTES
+                    emit(SegmentKind.DELTAS, record, size, whole, last=last_chunk)
                     m.d.sync += [keys_done.eq(last_chunk), where.eq(record + layout.delta_bytes)]
                     m.next = "CHUNK_VALUES"
             with m.State("CHUNK_VALUES"):

@@ -80,7 +80,7 @@ class Unpacker(wiring.Component):
             SegmentKind.TAIL_VALUES: tail_values,
         }
         # Where the beats go, and the order in which steps leave; tail values find their slot there.
-        route_layout = data.StructLayout({"lane": 2, "slot": slot_bits(config)})
+        route_layout = data.StructLayout({"lane": 2, "slot": slot_bits(config), "wide": 1})
         m.submodules.route = route = StreamFIFO(route_layout, depth=4)
         m.submodules.order = order = StreamFIFO(route_layout, depth=4)
         tail_beats = stream.Signature(BEAT).create()
@@ -89,6 +89,7 @@ class Unpacker(wiring.Component):
         destination = Signal(route_layout)
         m.d.comb += [
             destination.slot.eq(header.payload.slot),
+            destination.wide.eq(header.payload.wide),
             route.input.payload.eq(destination),
             order.input.payload.eq(destination),
         ]
@@ -151,7 +152,8 @@ class Unpacker(wiring.Component):
                 m.d.comb += [
                     merged.payload.kind.eq(StepKind.TAIL_VALUES),
                     merged.payload.digits.eq(tail_beats.payload.data),
-                    merged.payload.signed.eq(plane[1] if config.tail_value_bits == 16 else 1),
+                    merged.payload.signed.eq(plane[1] | ~order.output.payload.wide),
+                    merged.payload.wide.eq(order.output.payload.wide),
                     merged.payload.key.slot.eq(order.output.payload.slot),
                     merged.payload.last.eq(tail_beats.payload.last),
                     merged.valid.eq(tail_beats.valid & order.output.valid),

@@ -2,7 +2,7 @@
 # Make or complete the virtual environment .venv from the pinned versions in pyproject.toml.
 #
 #   hw/tools/setup.sh rtl     what Verilog and area need (no torch)
-#   hw/tools/setup.sh all     that, and simulation, golden model, training, linters
+#   hw/tools/setup.sh all     that, and simulation, golden model, training, benchmarks, linters
 #
 # Environment: PYTHON (default python3), TORCH_INDEX (package index to take torch from, alone).
 set -eu
@@ -12,7 +12,7 @@ level=${1:?level: rtl or all}
 python=${PYTHON:-python3}
 case $level in
     rtl) needs="rtl" extras="rtl" ;;
-    all) needs="rtl test" extras="rtl,test,train,dev" ;;
+    all) needs="rtl test" extras="rtl,test,train,bench,dev" ;;
     *) echo "setup: the level must be rtl or all, not '$level'" >&2; exit 2 ;;
 esac
 

@@ -11,11 +11,12 @@ from amaranth.hdl import Shape, Signal, Value
 from amaranth.lib import data, wiring
 
 from hw.config import FORMAT_VERSION, AttentionConfig
-from hw.formats import Status
+from hw.formats import Mode, Status
 from hw.tools import GENERATOR, VERSION
 from hw.tools.lint import CORE_RULES, PACKAGE_RULES, WRAPPER_RULES, waivers
 from hw.tools.package import package, record_sizes
 from hw.tools.ports import find_streams
+from hw.tools.settled import check_settled
 from hw.tools.sram import WRAPPERS, SramPlatform, find_instances
 
 #: What Yosys adds to a module so that its ``always @*`` blocks run at time zero.
@@ -97,6 +98,7 @@ def describe(core: Core, name: str) -> dict[str, Any]:
         },
         "records": record_sizes(config),
         "registers": core.counters,
+        "mode": {mode.name: mode.value for mode in Mode},
         "status": {status.name: status.value for status in Status},
     }
 
@@ -111,6 +113,7 @@ def _convert(core: Core, name: str, sram_bits: int | None) -> str:
         core, name=name, platform=platform, emit_src=False, strip_internal_attrs=True
     )
     assert isinstance(text, str)
+    check_settled(text)
     return text
 
 

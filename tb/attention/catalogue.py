@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from golden.captured import captured_cases
+from golden.fitted import fitted
 from golden.tensors import CASES
 from golden.user_tensors import UserTensors, user_cases
 from golden.workload import JobCase, case_from_tensors
 from hw.config import AttentionConfig, preset
-from hw.formats import KVFormat, Status, job_fields
+from hw.formats import KVFormat, Mode, Status, job_fields
+
+#: Contexts up to here are short: random tensors will do. Tests go no further than the long one.
+SHORT_CONTEXT = 1000
+LONG_CONTEXT = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,14 +26,20 @@ class Scenario:
 
     name: str
     description: str
-    #: Jobs of a configuration and a seed.
-    cases: Callable[[AttentionConfig, int], list[JobCase]]
+    #: Jobs of a configuration, a seed and a mode.
+    cases: Callable[[AttentionConfig, int, Mode], list[JobCase]]
     #: Where the tensors come from, for the report; the model's only at its own shape.
     source: Callable[[AttentionConfig], str]
     #: Probability of a stall per cycle on every stream of the core.
     stall: float = 0.0
+    #: Whether it runs in the mode asked for; otherwise it has a choice of its own.
+    modal: bool = True
     #: Options of the memory model.
     memory: dict[str, int | str] = field(default_factory=lambda: {"latency_min": 60})
+
+    def mode_label(self, mode: Mode) -> str:
+        """``kvo``, ``dense8``, ``dense16``, or ``mixed`` for a scenario with its own choice."""
+        return mode.name.lower() if self.modal else "mixed"
 
 
 def boundary_contexts(config: AttentionConfig) -> list[int]:
@@ -40,13 +52,18 @@ def boundary_contexts(config: AttentionConfig) -> list[int]:
     return sorted(c for c in contexts if 1 <= c <= longest)
 
 
-def fused_cases(config: AttentionConfig, seed: int) -> list[JobCase]:
-    """Real KV where the configuration has the model's shape, else synthetic tensors."""
+def fused_cases(config: AttentionConfig, seed: int, mode: Mode) -> list[JobCase]:
+    """Real KV where the configuration has the model's shape, else synthetic tensors.
+
+    Those are fitted to real KV for long contexts; for short ones, each synthetic case.
+    """
     window = config.window
-    longest = config.max_context
+    longest = min(config.max_context, LONG_CONTEXT)
     contexts = [longest, longest - window // 2 - 1]
-    if _has_model_shape(config):
-        return captured_cases(config, contexts)
+    if has_model_shape(config):
+        return captured_cases(config, contexts, mode=mode)
+    if longest > SHORT_CONTEXT:
+        return [case for context in contexts for case in fitted_cases(config, context, seed, mode)]
     return [
         case_from_tensors(
             f"synthetic {name}, context {context}",
@@ -54,13 +71,31 @@ def fused_cases(config: AttentionConfig, seed: int) -> list[JobCase]:
             config,
             layer=index % config.layers,
             kv_head=index % config.kv_heads,
+            mode=mode,
         )
         for context in (*contexts, min(3 * window + 5, longest - 1))
         for index, name in enumerate(CASES)
     ]
 
 
-def corner_cases(config: AttentionConfig, seed: int) -> list[JobCase]:
+def fitted_cases(
+    config: AttentionConfig, context: int, seed: int, mode: Mode, jobs: int = 8
+) -> list[JobCase]:
+    """``jobs`` jobs at ``context`` tokens on synthetic tensors fitted to real KV."""
+    return [
+        case_from_tensors(
+            f"synthetic fitted, job {number}, context {context}",
+            fitted(config, context, seed + number),
+            config,
+            layer=number % config.layers,
+            kv_head=number // config.layers % config.kv_heads,
+            mode=mode,
+        )
+        for number in range(jobs)
+    ]
+
+
+def corner_cases(config: AttentionConfig, seed: int, mode: Mode) -> list[JobCase]:
     """Every synthetic case at several contexts, and random tensors at every boundary."""
     few = (1, min(2 * config.window + 1, config.max_context - 1), config.max_context)
     wanted = [(name, context) for name in CASES for context in few]
@@ -72,13 +107,23 @@ def corner_cases(config: AttentionConfig, seed: int) -> list[JobCase]:
             config,
             layer=index % config.layers,
             kv_head=index % config.kv_heads,
+            mode=mode,
         )
         for index, (name, context) in enumerate(wanted)
     ]
 
 
-def fault_cases(config: AttentionConfig, seed: int) -> list[JobCase]:
+def mixed_cases(config: AttentionConfig, seed: int, mode: Mode) -> list[JobCase]:
+    """Jobs of all modes in random order, so that each kind follows each other kind."""
+    del mode
+    cases = [case for each in Mode for case in corner_cases(config, seed, each)[::2]]
+    random.Random(seed).shuffle(cases)
+    return cases
+
+
+def fault_cases(config: AttentionConfig, seed: int, mode: Mode) -> list[JobCase]:
     """Each refused descriptor, between jobs that must come out unharmed."""
+    del mode
     longest = min(3 * config.window + 1, config.max_context)
     good = [
         case_from_tensors(
@@ -88,6 +133,8 @@ def fault_cases(config: AttentionConfig, seed: int) -> list[JobCase]:
     ]
     spoiled: list[tuple[str, tuple[tuple[str, int], ...], Status]] = [
         ("wrong config hash", (("config_hash", config.config_hash ^ 1),), Status.CONFIG_MISMATCH),
+        ("no such mode", (("mode", max(Mode) + 1),), Status.MODE_RANGE),
+        ("highest mode number", (("mode", 255), ("context", 0)), Status.MODE_RANGE),
         ("context 0", (("context", 0),), Status.CONTEXT_RANGE),
         ("context too long", (("context", config.max_context + 1),), Status.CONTEXT_RANGE),
         ("tail behind the memory", (("tail_address", 2**32 - 32),), Status.ADDRESS_RANGE),
@@ -133,6 +180,18 @@ def fault_cases(config: AttentionConfig, seed: int) -> list[JobCase]:
     cases = []
     for label, fields, status in spoiled:
         cases += [replace(good[0], label=label, spoiled=fields, status=status), *good]
+    # A dense cache is one region; its value scale is in the descriptor, which kvo does not look at.
+    random_tensors = CASES["random"](config, longest, seed)
+    dense = case_from_tensors("dense", random_tensors, config, mode=Mode.DENSE8)
+    for fields, status in (
+        ((("value_scale", 0x7C00),), Status.SCALE_NOT_FINITE),
+        ((("tail_address", config.memory_bytes - 32),), Status.ADDRESS_RANGE),
+        ((("base_address", 1), ("chunk_address", config.memory_bytes - 32)), Status.OK),
+    ):
+        label = f"dense with spoiled {fields[0][0]}"
+        cases += [replace(dense, label=label, spoiled=fields, status=status), *good]
+    unread = replace(good[0], label="value scale in kvo", spoiled=(("value_scale", 0x7C00),))
+    cases.append(unread)
     for label, poison in poisoned:
         bad = replace(good[0], label=label, poison=(poison,), status=Status.SCALE_NOT_FINITE)
         cases += [bad, *good]
@@ -147,13 +206,14 @@ def user_scenario(tensors: UserTensors, jobs: int) -> Scenario:
     identity = hashlib.sha256(f"{tensors.digest} {jobs}".encode()).hexdigest()[:12]
     return Scenario(
         name=f"attention_fused-kv-{identity}",
-        description="fused attention over the compressed cache of a user's tensors",
-        cases=lambda config, seed: user_cases(tensors, jobs),
+        description="fused attention on a user's tensors, one decode step per job",
+        cases=lambda config, seed, mode: user_cases(tensors, jobs, mode),
         source=lambda config: tensors.describe(jobs),
     )
 
 
-def _has_model_shape(config: AttentionConfig) -> bool:
+def has_model_shape(config: AttentionConfig) -> bool:
+    """Whether the trained model's tensors fit the configuration."""
     model = preset("lm")
     return config.max_context <= model.max_context and all(
         getattr(config, field) == getattr(model, field)
@@ -161,8 +221,11 @@ def _has_model_shape(config: AttentionConfig) -> bool:
     )
 
 
-def _source_of_fused(config: AttentionConfig) -> str:
-    return "captured from the trained model" if _has_model_shape(config) else "synthetic"
+def source_of_fused(config: AttentionConfig) -> str:
+    """Where the tensors of `fused_cases` come from."""
+    if has_model_shape(config):
+        return "captured from the trained model"
+    return "synthetic, fitted to captured KV" if config.max_context > SHORT_CONTEXT else "synthetic"
 
 
 _HARSH: dict[str, int | str] = {
@@ -178,9 +241,9 @@ SCENARIOS: dict[str, Scenario] = {
     for scenario in (
         Scenario(
             name="attention_fused",
-            description="fused attention over the compressed cache of the trained model",
+            description="fused attention, one decode step per job",
             cases=fused_cases,
-            source=_source_of_fused,
+            source=source_of_fused,
         ),
         Scenario(
             name="attention_corners",
@@ -191,12 +254,22 @@ SCENARIOS: dict[str, Scenario] = {
             memory=_HARSH,
         ),
         Scenario(
+            name="attention_mixed",
+            description="jobs of all modes after each other, under back-pressure",
+            cases=mixed_cases,
+            source=lambda config: "synthetic",
+            stall=0.3,
+            memory=_HARSH,
+            modal=False,
+        ),
+        Scenario(
             name="attention_faults",
             description="refused descriptors between good jobs",
             cases=fault_cases,
             source=lambda config: "synthetic",
             stall=0.2,
             memory=_HARSH,
+            modal=False,
         ),
     )
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 from golden.memory_image.bundle import Arrays, load_golden, save_golden
 from golden.workload import make_workload
 from hw.config import AttentionConfig
+from hw.formats import Mode
 from hw.tools.progress import step
 from tb.attention.catalogue import Scenario
 from tb.harness.files import REPOSITORY, locked
@@ -17,7 +18,9 @@ GOLDEN_ROOT = REPOSITORY / "build" / "golden"
 _SOURCES = ("golden", "hw/config.py", "hw/constants.py", "hw/formats.py", "tb/attention")
 
 
-def golden_data(scenario: Scenario, config: AttentionConfig, seed: int) -> tuple[Path, Arrays]:
+def golden_data(
+    scenario: Scenario, config: AttentionConfig, seed: int, mode: Mode = Mode.KVO
+) -> tuple[Path, Arrays]:
     """File and arrays (see ``golden.workload``) of ``scenario``; made anew if a source changed.
 
     Raises
@@ -25,12 +28,13 @@ def golden_data(scenario: Scenario, config: AttentionConfig, seed: int) -> tuple
     GoldenDataError
         The file is damaged or of another configuration; the message names it.
     """
-    name = f"{scenario.name}-{config.name}-{config.config_hash:08x}-{seed}-{_sources_digest()}.npz"
+    what = f"{scenario.name}-{scenario.mode_label(mode)}"
+    name = f"{what}-{config.name}-{config.config_hash:08x}-{seed}-{_sources_digest()}.npz"
     path = GOLDEN_ROOT / name
     with locked(GOLDEN_ROOT / "locks" / name):
         if not path.exists():
-            with step(f"golden data of {scenario.name}, preset {config.name}, seed {seed}"):
-                arrays = make_workload(scenario.cases(config, seed), config)
+            with step(f"golden data of {what}, preset {config.name}, seed {seed}"):
+                arrays = make_workload(scenario.cases(config, seed, mode), config)
                 temporary = path.with_suffix(".partial")
                 save_golden(temporary, config, seed, arrays)
                 temporary.replace(path)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from golden.memory_image.bundle import Arrays
 from hw.config import BEAT_BYTES, DIGITS, AttentionConfig
-from hw.formats import VALUE_BASE_BITS, VALUE_BITS, KVFormat
+from hw.formats import VALUE_BASE_BITS, VALUE_BITS, KVFormat, Mode, Status
 from tb.attention.catalogue import Scenario
 from tb.attention.runner import AttentionRun
 from tb.harness.files import REPOSITORY
@@ -19,8 +19,10 @@ from tb.harness.files import REPOSITORY
 REPORTS = REPOSITORY / "build" / "reports"
 
 
-def required_bytes(config: AttentionConfig, context: int) -> float:
+def required_bytes(config: AttentionConfig, context: int, mode: Mode = Mode.KVO) -> float:
     """Bytes of the cache that one job must read by the method's formula: no padding, no blocks."""
+    if mode != Mode.KVO:
+        return 2 * config.head_dim * mode.code_bytes * context
     layout = KVFormat(config)
     closed = config.closed_tokens(context)
     chunks = closed // config.chunk
@@ -45,13 +47,28 @@ def useful_digits(config: AttentionConfig, counters: dict[str, int]) -> float:
 
 
 def make_report(
-    scenario: Scenario, config: AttentionConfig, data: Arrays, run: AttentionRun, golden: Path
+    scenario: Scenario,
+    config: AttentionConfig,
+    data: Arrays,
+    run: AttentionRun,
+    golden: Path,
+    mode: Mode = Mode.KVO,
 ) -> dict[str, Any]:
     """Every figure of a run, labelled measured (a counter) or derived (arithmetic on one)."""
     counters, cycles = run.counters, run.cycles
-    contexts = [int(c) for c, s in zip(data["context"], data["status"], strict=True) if s == 0]
-    required = sum(required_bytes(config, context) for context in contexts)
-    dense = sum(4 * config.head_dim * context for context in contexts)
+    jobs = [
+        (int(context), Mode(mode))
+        for context, mode, status in zip(data["context"], data["mode"], data["status"], strict=True)
+        if status == Status.OK
+    ]
+    required = sum(required_bytes(config, *job) for job in jobs)
+    dense = sum(required_bytes(config, context, Mode.DENSE16) for context, _ in jobs)
+    # Cycles that the beats, and those that the digits alone would take.
+    rooflines = {
+        "memory port": required / BEAT_BYTES,
+        "PE array": useful_digits(config, counters) / DIGITS,
+    }
+    binding = max(rooflines, key=lambda side: rooflines[side])
     moved = run.memory["beats"] * BEAT_BYTES
     losses = {
         "the memory had no beat ready": counters["unpacker.unpacker_starved"],
@@ -64,6 +81,7 @@ def make_report(
     comparison = run.comparison
     return {
         "test": scenario.name,
+        "mode": scenario.mode_label(mode),
         "description": scenario.description,
         "passed": not comparison.differences and comparison.jobs == len(data["job"]),
         "tensors": scenario.source(config),
@@ -97,8 +115,10 @@ def make_report(
         },
         "derived": {
             "memory_utilisation": port,
-            "useful_memory_utilisation": required / BEAT_BYTES / cycles,
-            "pe_utilisation": useful_digits(config, counters) / (DIGITS * cycles),
+            "useful_memory_utilisation": rooflines["memory port"] / cycles,
+            "pe_utilisation": rooflines["PE array"] / cycles,
+            "roofline_ratio": rooflines[binding] / cycles,
+            "roofline_side": binding,
             "required_bytes": required,
             "dense16_bytes": dense,
             "traffic_at_the_port": moved / dense if dense else None,
@@ -111,7 +131,8 @@ def make_report(
 def write_report(report: dict[str, Any]) -> Path:
     """Write the report as JSON under ``build/reports`` and return its path."""
     REPORTS.mkdir(parents=True, exist_ok=True)
-    path = REPORTS / f"{report['test']}-{report['preset']}-{report['seed']}.json"
+    names = ("test", "mode", "preset", "seed")
+    path = REPORTS / f"{'-'.join(str(report[name]) for name in names)}.json"
     path.write_text(json.dumps(report, indent=2) + "\n")
     return path
 
@@ -129,7 +150,10 @@ def print_summary(report: dict[str, Any], path: Path, console: Console) -> None:
         f"{compared['jobs']} of {compared['planned_jobs']} jobs, {compared['words']} words, "
         f"{compared['chunks']} selected chunks: {len(compared['differences'])} differences",
     )
-    table.add_row("design", f"preset {report['preset']}, config hash {report['config_hash']}")
+    table.add_row(
+        "design",
+        f"preset {report['preset']}, mode {report['mode']}, config hash {report['config_hash']}",
+    )
     table.add_row("seed", str(report["seed"]))
     table.add_row("cycles", f"{measured['cycles']:,} (measured)")
     table.add_row(
@@ -143,6 +167,10 @@ def print_summary(report: dict[str, Any], path: Path, console: Console) -> None:
         f"required bytes (derived)",
     )
     table.add_row("PE array", f"{derived['pe_utilisation']:.1%} useful digits (derived)")
+    table.add_row(
+        "roofline",
+        f"{derived['roofline_ratio']:.1%} of what the {derived['roofline_side']} allows (derived)",
+    )
     if derived["traffic_at_the_port"] is not None:
         table.add_row(
             "traffic",

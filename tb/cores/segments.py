@@ -9,24 +9,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from golden.memory_image import pack_base_blocks, pack_chunks, pack_tail
-from golden.reference import CompressedWindow, Quantised, Tail
+from golden.memory_image import pack_base_blocks, pack_chunks, pack_dense, pack_tail
+from golden.reference import CompressedWindow, DenseCache, Quantised, Tail
 from golden.twin.steps import (
     Steps,
     base_key_steps,
     delta_steps,
+    dense_key_steps,
     tail_key_steps,
     tail_value_steps,
     value_steps,
 )
-from hw.config import BEAT_BYTES, PRESETS, AttentionConfig
+from hw.config import BEAT_BYTES, AttentionConfig, preset
 from hw.cores.payloads import BEAT, SegmentKind, key_tag, segment_header, work_layout
-from hw.formats import KVFormat
+from hw.formats import KVFormat, Mode
 from tb.cores.side_by_side import SideBySide
 from tb.harness import Run, pack, simulate, unpack
 
 CONFIGS = {
-    **PRESETS,
+    "tiny": preset("tiny"),
+    "lm": preset("lm"),
     "wide": AttentionConfig(
         name="wide",
         head_dim=128,
@@ -38,7 +40,7 @@ CONFIGS = {
         jobs_in_flight=8,
     ),
 }
-"""The presets, and the most groups with the other width of tail values."""
+"""Two presets, and the most groups with the other width of tail values."""
 
 EXTREMES = ("random", "zero", "full", "edges")
 """How `Cache` draws a number: any, 0, the largest, or 0 and the largest at random."""
@@ -58,6 +60,8 @@ class Segment:
     present: int = 8
     first: bool = False
     last: bool = False
+    dense: bool = False
+    wide: bool = False
 
     @property
     def header(self) -> int:
@@ -68,6 +72,8 @@ class Segment:
             "present_less_one": self.present - 1,
             "first": self.first,
             "last": self.last,
+            "dense": self.dense,
+            "wide": self.wide,
         }
         return pack(segment_header(self.config), fields)
 
@@ -107,6 +113,7 @@ def packed_work(steps: Steps, slot: int, config: AttentionConfig) -> list[int]:
             "kind": int(steps.kind),
             "digits": sum(digit << 2 * k for k, digit in enumerate(digits)),
             "signed": columns["signed"][i],
+            "wide": columns["wide"][i],
             "pairs": [{"scale": scale, "minimum": minimum} for scale, minimum in pairs],
             "group": columns["group"][i],
             "half": columns["half"][i],
@@ -150,6 +157,7 @@ class Cache:
         self._bad_scales = bad_scales
         self._generator = torch.Generator().manual_seed(seed)
         self._layout = KVFormat(config)
+        self._dense_caches: dict[Mode, tuple[DenseCache, bytes]] = {}
         # Value scales belong to whole groups of chunks.
         per_group = config.value_group // config.chunk
         groups = -(-chunks // per_group)
@@ -262,9 +270,57 @@ class Cache:
             self.config,
             SegmentKind.TAIL_VALUES,
             self.tail_bytes[end - self._layout.tail_value_bytes : end],
-            tail_value_steps(self.tail, block, self.config),
+            tail_value_steps(
+                self.tail.value_codes, self.config.tail_value_bits, block, self.config
+            ),
             slot,
+            wide=self.config.tail_value_bits == 16,
         )
+
+    def dense_keys(self, block: int, slot: int = 0) -> Segment:
+        """The keys of block ``block`` of a dense cache of the tail's tokens."""
+        return self._dense(block, slot)[0]
+
+    def dense_values(self, block: int, slot: int = 0) -> Segment:
+        """The values of the same block."""
+        return self._dense(block, slot)[1]
+
+    def _dense(self, block: int, slot: int) -> tuple[Segment, Segment]:
+        """Even slots hold 8-bit codes, odd ones 16-bit codes."""
+        config, mode = self.config, (Mode.DENSE8, Mode.DENSE16)[slot % 2]
+        bits, tokens = 8 * mode.code_bytes, len(self.tail.value_scale)
+        if mode not in self._dense_caches:
+            sign = 1 << bits - 1
+            scale = torch.tensor(0)
+            keys, values = (self._numbers(bits, tokens, config.head_dim) - sign for _ in range(2))
+            cache = DenseCache(mode, keys, values, scale, scale)
+            self._dense_caches[mode] = cache, pack_dense(cache, config)
+        cache, region = self._dense_caches[mode]
+        key_size, value_size = self._layout.block_bytes(mode)
+        start = block * (key_size + value_size)
+        wide = mode == Mode.DENSE16
+        present = min(tokens - block * config.chunk, config.chunk)
+        key_segment = Segment(
+            config,
+            SegmentKind.TAIL_KEYS,
+            region[start : start + key_size],
+            dense_key_steps(cache, block, config),
+            slot,
+            present=present,
+            first=block == 0,
+            last=(block + 1) * config.chunk >= tokens,
+            dense=True,
+            wide=wide,
+        )
+        value_segment = Segment(
+            config,
+            SegmentKind.TAIL_VALUES,
+            region[start + key_size : start + key_size + value_size],
+            tail_value_steps(cache.value_codes, bits, block, config),
+            slot,
+            wide=wide,
+        )
+        return key_segment, value_segment
 
     def deltas(self, chunk: int, slot: int = 0, *, last: bool = False) -> Segment:
         """The delta record of ``chunk``."""

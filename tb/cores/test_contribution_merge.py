@@ -160,9 +160,28 @@ def test_every_exponent(name: str) -> None:
     check(name, case)
 
 
+@pytest.mark.parametrize("name", ["tiny", "rows1_bytes"])
+def test_alignment_by_hand(name: str) -> None:
+    """5 * v is shifted by 21 - Emax, whatever the width of the tail's codes."""
+    config = CONFIGS[name]
+    for exponent, v, y in (
+        (20, [1, -1, 2, -3], [3, -2, 5, -7]),
+        (21, [1, -1, 2, -3], [5, -5, 10, -15]),
+        (24, [1, -1, 2, -3], [40, -40, 80, -120]),
+        # Over 2**20: 1280, 1.25 * 2**20 and its negative, 5 * 2**20.
+        (1, [256, 1 << 18, -(1 << 18), 1 << 20], [0, 1, -1, 5]),
+    ):
+        case = Case()
+        add_unit(config, case, random.Random(1), tail=True)
+        case.unit[0]["tail_exponent"] = exponent
+        for item, wanted in zip(case.tail, case.contributions, strict=True):
+            item["v"] = [v] * config.rows
+            wanted["y"] = [y] * config.rows
+        check(name, case)
+
+
 def test_no_finite_tail_saturates() -> None:
-    """The largest sum with the largest exponent of a finite scale needs 43 bits (16-bit codes)."""
+    """The largest sum with the largest exponent of a finite scale needs 43 bits."""
     for config in (CONFIGS["tiny"], CONFIGS["rows1_bytes"]):
-        largest = LARGEST >> (16 - config.tail_value_bits)
-        aligned = int(align_tail(torch.tensor(largest), torch.tensor(30), config))
-        assert aligned < 1 << 42
+        aligned = int(align_tail(torch.tensor(LARGEST), torch.tensor(30), config))
+        assert 1 << 41 < aligned < 1 << 42

@@ -29,6 +29,7 @@ CONFIGS = {
 DEVICES = ("tiny", "rows1")
 REFUSALS = (
     Status.CONFIG_MISMATCH,
+    Status.MODE_RANGE,
     Status.CONTEXT_RANGE,
     Status.LAYER_RANGE,
     Status.HEAD_RANGE,
@@ -218,9 +219,9 @@ def test_derived_widths(name: str) -> None:
     streams = ("ticket", "statistics", "completion")
     widths = {port: ports[port].signature.members["payload"].shape.size for port in streams}
     assert widths == {
-        "ticket": 16 + slot + 3,
+        "ticket": 16 + slot + 4,
         "statistics": per_row + slot,
-        "completion": 16 + 3 + per_row,
+        "completion": 16 + 4 + per_row,
     }
     assert ports["memory_error_slot"].shape == ports["scale_error_slot"].shape == slot
 
@@ -230,6 +231,9 @@ def test_every_kind_of_job(name: str) -> None:
     kinds = [Job(Status.OK, memory, scale) for memory in (False, True) for scale in (False, True)]
     kinds += [Job(Status.SCALE_NOT_FINITE), Job(Status.SCALE_NOT_FINITE, memory_error=True)]
     kinds += [Job(status) for status in REFUSALS]
+    # With both faults of running jobs, that is every status that there is.
+    assert {job.status for job in kinds} == set(Status)
+    assert {status for status in Status if status.refused} == set(REFUSALS)
     # A good job in the slot of each kind: nothing of its faults is left.
     jobs = [job for kind in kinds for job in (kind, Job(Status.OK), Job(Status.OK))]
     check(name, jobs)

@@ -21,7 +21,7 @@ def bench() -> SideBySide:
 
 
 def segments(seed: int, extremes: tuple[str, ...] = EXTREMES) -> dict[str, list[Segment]]:
-    """Base blocks of 8 keys and of fewer, tail blocks with all tokens and with absent ones."""
+    """Base blocks of 8 keys and of fewer, tail and dense blocks with and without absent tokens."""
     found: dict[str, list[Segment]] = {}
     for name, config in CONFIGS.items():
         found[name] = []
@@ -30,6 +30,7 @@ def segments(seed: int, extremes: tuple[str, ...] = EXTREMES) -> dict[str, list[
             cached = Cache(config, chunks=chunks, tail=tail, seed=seed + index, extreme=extreme)
             found[name] += [cached.base_keys(i, slot=index) for i in range(-(-chunks // 8))]
             found[name] += [cached.tail_keys(i, slot=index) for i in range(-(-tail // 8))]
+            found[name] += [cached.dense_keys(i, slot=index) for i in range(-(-tail // 8))]
     return found
 
 

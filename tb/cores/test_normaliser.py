@@ -85,8 +85,8 @@ def test_derived_widths(name: str) -> None:
     config = CONFIGS[name]
     ports = device(name).signature.members
     widths = {port: len(ports[port].signature.create().payload.as_value()) for port in ports}
-    # tiny attends to 64 tokens at most, lm to 512.
-    sum_bits, accumulator_bits = (30, 51) if name == "lm" else (27, 48)
+    # In a dense mode tiny attends to 256 tokens at most, lm to 2048.
+    sum_bits, accumulator_bits = (32, 53) if name == "lm" else (29, 50)
     assert widths == {
         "statistics": sum_bits * config.rows,
         "accumulator": 4 * accumulator_bits,

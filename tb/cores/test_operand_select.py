@@ -164,12 +164,13 @@ def steps_of_segment(name: str, segment: Segment, unit: dict[str, Any] | None) -
         x, sums = stored(name, kind, segment.slot, group, half)
         if unit is not None:
             x = operands(unit["weight"])
-        fields = {each: field(work, each, item) for each in ("kind", "pairs", "key")}
+        names = ("kind", "signed", "wide", "pairs", "key")
+        fields = {each: field(work, each, item) for each in names}
         found.append(
             join(
                 step,
                 kind=fields["kind"],
-                signed=field(work, "signed", item),
+                signed=fields["signed"],
                 digits=field(work, "digits", item),
                 operand=x,
                 tag=join(tag, query_sum=sums, **fields),
@@ -230,9 +231,17 @@ def play(
 def shuffled(rng: random.Random, name: str, count: int) -> list[Segment]:
     config = SELECTS[name]
     cached = Cache(config, chunks=3, tail=11, seed=rng.getrandbits(32))
-    makers = (cached.base_keys, cached.tail_keys, cached.tail_values, cached.deltas, cached.values)
+    makers = (
+        cached.base_keys,
+        cached.tail_keys,
+        cached.tail_values,
+        cached.deltas,
+        cached.values,
+        cached.dense_keys,
+        cached.dense_values,
+    )
     return [
-        (makers[index] if index < 5 else rng.choice(makers))(
+        (makers[index] if index < len(makers) else rng.choice(makers))(
             0, rng.randrange(config.jobs_in_flight)
         )
         for index in range(count)
@@ -246,7 +255,7 @@ def steps_of(segments: list[Segment], kind: StepKind) -> int:
 def test_payload_widths() -> None:
     for name, config in SELECTS.items():
         tag = step_tag(config).size
-        assert tag == 2 + 128 + 20 * config.rows + key_tag(config).size, name
+        assert tag == 2 + 2 + 128 + 20 * config.rows + key_tag(config).size, name
         assert step_layout(config).size == 2 + 1 + 128 + 12 * 32 * config.rows + tag, name
         select = OperandSelect(config)
         assert len(select.read_slot) == slot_bits(config)
@@ -258,6 +267,28 @@ def test_random_order(stall: float, seed: int) -> None:
     print(f"seed {seed}")
     rng = random.Random(seed)
     play({name: shuffled(rng, name, 9) for name in SELECTS}, stall=stall, seed=seed)
+
+
+def test_dense_segments_of_both_widths() -> None:
+    """Two steps a 16 channels with 16-bit codes, one with 8-bit codes; the tag says which."""
+    cached = Cache(SELECTS["tiny"], chunks=3, tail=8, seed=7)
+    # Slots 0 and 1 hold 8-bit and 16-bit codes: 8 tokens with 32 channels.
+    makers = (cached.dense_keys, cached.dense_values)
+    segments = [make(0, slot) for slot in (0, 1, 0) for make in makers]
+    run = play({"tiny": segments}, seed=7)
+    step, tag = step_layout(SELECTS["tiny"]), step_tag(SELECTS["tiny"])
+    found = []
+    for item in run.outputs["tiny__step"]:
+        fields = unpack(step, item)
+        inner = unpack(tag, fields["tag"])
+        assert fields["signed"] == inner["signed"]
+        assert fields["kind"] == inner["kind"]
+        found.append((StepKind(inner["kind"]), inner["wide"], inner["signed"]))
+    keys, values = StepKind.KEYS, StepKind.TAIL_VALUES
+    narrow = [(keys, 0, 1)] * 16 + [(values, 0, 1)] * 16
+    wide = [(keys, 1, 0), (keys, 1, 1)] * 16
+    wide += [(values, 1, 0), (values, 1, 0), (values, 1, 1), (values, 1, 1)] * 8
+    assert found == [*narrow, *wide, *narrow]
 
 
 @pytest.mark.parametrize("stream_name", ["work", "weights", "step", "unit"])

@@ -10,7 +10,7 @@ import torch
 from amaranth.hdl import Shape
 
 from golden.twin.pe_array import pe_array
-from hw.config import DIGITS, PRESETS, AttentionConfig, ConfigError
+from hw.config import DIGITS, AttentionConfig, ConfigError, preset
 from hw.constants import OPERAND_BITS, PROBABILITY_MAX, QUERY_MAX
 from hw.cores.lanes import LANES, lanes_layout, tagged_payload
 from hw.cores.pe_array import PEArray
@@ -20,7 +20,7 @@ from tb.harness import Run, Stall, pack, simulate, unpack
 
 TAG_BITS = 5
 LATENCY = 3
-CONFIGS = {**PRESETS, "one_row": AttentionConfig(rows=1)}
+CONFIGS = {"tiny": preset("tiny"), "lm": preset("lm"), "one_row": AttentionConfig(rows=1)}
 KEY_KINDS = (StepKind.KEYS, StepKind.DELTAS)
 
 #: kind, signed, digits, operands by row, tag
@@ -133,8 +133,8 @@ def check(name: str, steps: list[Step], **options: Any) -> Run:
 def test_payload_widths(rows: int) -> None:
     array = component(rows)
     assert Shape.cast(array.step.p.shape()).width == 2 + 1 + 2 * 64 + 12 * 32 * rows + TAG_BITS
-    assert Shape.cast(array.result.p.shape()).width == 46 * 4 * rows + TAG_BITS
-    assert Shape.cast(lanes_layout(rows)).width == 46 * LANES * rows
+    assert Shape.cast(array.result.p.shape()).width == 49 * 4 * rows + TAG_BITS
+    assert Shape.cast(lanes_layout(rows)).width == 49 * LANES * rows
 
 
 @pytest.mark.parametrize("tag_bits", [0, -1, 1.5, True, "4"])
@@ -153,11 +153,15 @@ def test_twin_by_hand() -> None:
     digits[0, [3, 4, 63]] = torch.tensor([2, 3, 3])
     a, b = pe_array(config, StepKind.KEYS, digits, operand)
     assert (a[0, 0].tolist(), b[0, 0].tolist()) == ([128 + 2 * 3 + 16 * 192, 0, 0, 0], [0] * 4)
-    a, b = pe_array(config, StepKind.DELTAS, digits, operand)
-    assert (a[0, 0].tolist(), b[0, 0].tolist()) == ([8 + 15, 0, 0, 0], [96, 0, 0, 0])
-    a, b = pe_array(config, StepKind.VALUES, digits, operand)
-    assert a[0, 0].tolist() == [5 * (2 * 5 + 3 * 6), 0, 0, 12]
-    assert b[0, 0].tolist() == [5, 5, 5, 5]
+    # Bytes 0x80, 3 and, at the 16th element, 0xC0.
+    a, b = pe_array(config, StepKind.KEYS, digits, operand, signed_bytes=True)
+    assert (a[0, 0].tolist(), b[0, 0].tolist()) == ([-128 + 2 * 3 - 16 * 64, 0, 0, 0], [0] * 4)
+    for signed in (False, True):
+        a, b = pe_array(config, StepKind.DELTAS, digits, operand, signed_bytes=signed)
+        assert (a[0, 0].tolist(), b[0, 0].tolist()) == ([8 + 15, 0, 0, 0], [96, 0, 0, 0])
+        a, b = pe_array(config, StepKind.VALUES, digits, operand, signed_bytes=signed)
+        assert a[0, 0].tolist() == [5 * (2 * 5 + 3 * 6), 0, 0, 12]
+        assert b[0, 0].tolist() == [5, 5, 5, 5]
     a, b = pe_array(config, StepKind.TAIL_VALUES, digits, operand, signed_bytes=True)
     assert (a[0, 0].tolist(), b[0, 0].tolist()) == ([-128 + 2 * 3, -64 * 8, 0, 0], [0] * 4)
 
@@ -169,6 +173,26 @@ def test_corners_in_exact_time(name: str) -> None:
     # Counted from cycle 1, in which the first step is there.
     assert run.first_output_cycle == {"result": 1 + LATENCY}
     assert run.cycles == len(steps) + 1 + LATENCY
+
+
+@pytest.mark.parametrize("query", [QUERY_MAX, -QUERY_MAX])
+def test_every_byte_of_a_signed_key(query: int) -> None:
+    """Sixteen equal bytes against one query: 16 times two's complement byte times query."""
+    rows = CONFIGS["one_row"].rows
+    steps: list[Step] = [
+        (
+            StepKind.KEYS,
+            1,
+            [byte >> 2 * k & 3 for k in range(4)] * 16,
+            [[query] * OPERANDS] * rows,
+            1,
+        )
+        for byte in range(256)
+    ]
+    run = check("one_row", steps)
+    found = unpacked_results(component(rows), run.outputs["result"])
+    codes = [byte - 256 * (byte >= 128) for byte in range(256)]
+    assert [a for a, _, _ in found] == [[[16 * query * code, 0, 0, 0]] for code in codes]
 
 
 @pytest.mark.parametrize(

@@ -12,23 +12,30 @@ import torch
 from amaranth.hdl import Shape
 
 from golden.twin.scale_bank import scale_bank
-from hw.config import PRESETS, AttentionConfig, ConfigError
-from hw.constants import KEY_FRACTION, SCALED_BITS
+from hw.config import AttentionConfig, ConfigError, preset
+from hw.constants import KEY_FRACTION, QUERY_MAX, SCALED_BITS
+from hw.cores.dot_collector import UNIT_SCALE
 from hw.cores.lanes import LANES
 from hw.cores.scale_bank import ScaleBank
 from tb.harness import Run, Stall, pack, simulate, unpack
 
 TAG_BITS = 5
 LATENCY = 3
-CONFIGS = {**PRESETS, "one_row": AttentionConfig(rows=1)}
+CONFIGS = {
+    "tiny": preset("tiny"),
+    "lm": preset("lm"),
+    "wide": AttentionConfig(rows=1, head_dim=128),
+}
 #: Zero, the smallest and largest subnormal and normal numbers, one, both signs, infinity, NaN.
 FP16_CORNERS = [
     sign << 15 | bits
     for bits in (0, 1, 0x3FF, 0x400, 0x3C00, 0x7800, 0x7BFF, 0x7C00, 0x7FFF)
     for sign in (0, 1)
 ]
-#: Signed bits of ``a`` by lane and of ``b``, as the component's docstring derives them.
-A_BITS = (25, 20, 20, 20)
+#: Signed bits of ``a`` in lane 0 by head dimension (dense keys), in the other lanes, and of ``b``,
+#: as the component's docstring derives them.
+KEY_BITS = {32: 25, 64: 26, 128: 27}
+VALUE_BITS = 20
 B_BITS = 19
 
 #: Per row and lane ``(a, b)``; scales; minima.
@@ -36,9 +43,14 @@ Item = tuple[list[list[tuple[int, int]]], list[int], list[int]]
 
 
 @cache
-def component(rows: int) -> ScaleBank:
-    """One build for all configurations with the same rows: nothing else changes the bank."""
-    return ScaleBank(AttentionConfig(rows=rows), tag_bits=TAG_BITS)
+def component(rows: int, head_dim: int) -> ScaleBank:
+    """One build for all configurations with the same of both: nothing else changes the bank."""
+    return ScaleBank(AttentionConfig(rows=rows, head_dim=head_dim), tag_bits=TAG_BITS)
+
+
+def a_bits(config: AttentionConfig) -> tuple[int, ...]:
+    """Signed bits of ``a`` by lane."""
+    return (KEY_BITS[config.head_dim], *[VALUE_BITS] * (LANES - 1))
 
 
 def extremes(bits: int) -> tuple[int, ...]:
@@ -49,13 +61,13 @@ def same_in_every_row(rows: int, a: list[int], b: int, scale: int, minimum: int)
     return [[(x, b) for x in a] for _ in range(rows)], [scale] * LANES, [minimum] * LANES
 
 
-def corner_items(rows: int) -> list[Item]:
+def corner_items(config: AttentionConfig) -> list[Item]:
     """All pairs of FP16 corners with extreme sums, and exact ties on both sides of zero."""
-    items: list[Item] = []
+    rows, items = config.rows, list[Item]()
     for index, scale in enumerate(FP16_CORNERS):
         for minimum in FP16_CORNERS:
             for choice in range(5):
-                a = [extremes(bits)[choice] for bits in A_BITS]
+                a = [extremes(bits)[choice] for bits in a_bits(config)]
                 b = extremes(B_BITS)[(choice + index) % 5]
                 items.append(same_in_every_row(rows, a, b, scale, minimum))
     for exponent in (1, 2, 3, 4, 5, 6, 15, 16, 17):
@@ -69,7 +81,7 @@ def corner_items(rows: int) -> list[Item]:
     return items
 
 
-def random_items(rng: random.Random, rows: int, number: int) -> list[Item]:
+def random_items(rng: random.Random, config: AttentionConfig, number: int) -> list[Item]:
     def any_sum(bits: int) -> int:
         size = rng.randrange(1, bits)
         return rng.randrange(-(1 << size), 1 << size)
@@ -79,7 +91,10 @@ def random_items(rng: random.Random, rows: int, number: int) -> list[Item]:
 
     return [
         (
-            [[(any_sum(bits), any_sum(B_BITS)) for bits in A_BITS] for _ in range(rows)],
+            [
+                [(any_sum(bits), any_sum(B_BITS)) for bits in a_bits(config)]
+                for _ in range(config.rows)
+            ],
             [any_fp16() for _ in range(LANES)],
             [any_fp16() for _ in range(LANES)],
         )
@@ -97,8 +112,8 @@ def twin(items: list[Item]) -> list[list[list[int]]]:
 
 def check(name: str, items: list[Item], **options: Any) -> Run:
     """Compare a run with the twin, tags included; return the run."""
-    rows = CONFIGS[name].rows
-    bank = component(rows)
+    config = CONFIGS[name]
+    bank = component(config.rows, config.head_dim)
     shape = bank.sums.p.shape()
     sent = [
         pack(
@@ -114,7 +129,7 @@ def check(name: str, items: list[Item], **options: Any) -> Run:
     ]
     run = simulate(
         bank,
-        name=f"scale_bank_{rows}_rows",
+        name=f"scale_bank_{config.rows}_rows_{config.head_dim}",
         inputs={"sums": sent},
         outputs={"scaled": len(items)},
         **options,
@@ -128,8 +143,8 @@ def check(name: str, items: list[Item], **options: Any) -> Run:
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 4])
 def test_payload_widths(rows: int) -> None:
-    bank = component(rows)
-    assert Shape.cast(bank.sums.p.shape()).width == 46 * 4 * rows + 2 * 4 * 16 + TAG_BITS
+    bank = component(rows, 64)
+    assert Shape.cast(bank.sums.p.shape()).width == 49 * 4 * rows + 2 * 4 * 16 + TAG_BITS
     assert Shape.cast(bank.scaled.p.shape()).width == 46 * 4 * rows + TAG_BITS
 
 
@@ -139,7 +154,8 @@ def test_illegal_tag_bits() -> None:
 
 
 def test_twin_against_fractions() -> None:
-    items = corner_items(1) + random_items(random.Random(5), 1, 500)
+    config = CONFIGS["wide"]
+    items = corner_items(config) + random_items(random.Random(5), config, 500)
     limit = 1 << (SCALED_BITS - 1)
     saturated = 0
     for (lanes, scales, minima), found in zip(items, twin(items), strict=True):
@@ -155,13 +171,31 @@ def test_twin_against_fractions() -> None:
     assert saturated > 20
 
 
-@pytest.mark.parametrize("name", ["tiny", "one_row"])
+@pytest.mark.parametrize("name", CONFIGS)
 def test_corners_in_exact_time(name: str) -> None:
-    items = corner_items(CONFIGS[name].rows)
+    items = corner_items(CONFIGS[name])
     run = check(name, items)
     # Counted from cycle 1, in which the first item is there.
     assert run.first_output_cycle == {"scaled": 1 + LATENCY}
     assert run.cycles == len(items) + 1 + LATENCY
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_largest_dense_keys(name: str) -> None:
+    """All codes and queries at their ends: the scale 2**-8 passes them, the largest saturates."""
+    config = CONFIGS[name]
+    largest = config.head_dim * QUERY_MAX * 256
+    assert largest < 1 << KEY_BITS[config.head_dim] - 1
+    sums = [largest, -largest, largest - 1, 1, -1]
+    sent = [same_in_every_row(config.rows, [a, 0, 0, 0], -1, UNIT_SCALE, 0) for a in sums]
+    sent += [same_in_every_row(config.rows, [a, 0, 0, 0], -1, 0x7BFF, 0) for a in sums[:2]]
+    run = check(name, sent)
+    shape = component(config.rows, config.head_dim).scaled.p.shape()
+    found = [unpack(shape, bits)["y"] for bits in run.outputs["scaled"]]
+    # 65504 * 2**8 * largest needs 48 bits and more.
+    limit = 1 << SCALED_BITS - 1
+    wanted = [*sums, limit - 1, -limit]
+    assert found == [[[y, 0, 0, 0]] * config.rows for y in wanted]
 
 
 @pytest.mark.parametrize(
@@ -177,11 +211,11 @@ def test_corners_in_exact_time(name: str) -> None:
 def test_random(name: str, stall: Stall) -> None:
     seed = list(CONFIGS).index(name) + 10
     print(f"seed {seed}")
-    items = random_items(random.Random(seed), CONFIGS[name].rows, 500)
+    items = random_items(random.Random(seed), CONFIGS[name], 500)
     check(name, items, stall=stall, seed=seed)
 
 
 @pytest.mark.parametrize(("cycle", "stall"), [(2, 0.0), (5, {"scaled": 0.9}), (20, 0.5)])
 def test_reset_in_flight(cycle: int, stall: Stall) -> None:
-    items = random_items(random.Random(cycle), CONFIGS["tiny"].rows, 60)
+    items = random_items(random.Random(cycle), CONFIGS["tiny"], 60)
     check("tiny", items, stall=stall, seed=cycle, reset_at=cycle)

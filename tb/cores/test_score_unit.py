@@ -38,9 +38,10 @@ def device(name: str) -> ScoreUnit:
 
 @dataclass
 class Case:
-    """Query scales ``[slot][row]`` and key sums as fields."""
+    """Query scales ``[slot][row]``, value scales ``[slot]`` and key sums as fields."""
 
     scales: list[list[int]]
+    value_scales: list[int]
     keys: list[Fields]
 
     def expected(self, config: AttentionConfig) -> tuple[list[Fields], list[Fields]]:
@@ -62,8 +63,13 @@ class Case:
                 )
                 chunk = 0 if key["last"] else chunk + 1
             else:
-                names = ("present", "value_scale", "tail", "first", "last", "slot")
-                scores.append({"score": found.tolist()} | {n: key[n] for n in names})
+                names = ("present", "tail", "first", "last", "slot")
+                # A dense cache has one scale; keys of a tail bring their own.
+                value_scale = key["value_scale"]
+                if key["dense"]:
+                    value_scale = self.value_scales[key["slot"]]
+                fields = {n: key[n] for n in names} | {"value_scale": value_scale}
+                scores.append({"score": found.tolist()} | fields)
         return candidates, scores
 
 
@@ -78,6 +84,7 @@ def make_case(config: AttentionConfig, seed: int, jobs: int) -> Case:
         [pool.pop() if pool else generator.getrandbits(15) for _ in range(config.rows)]
         for _ in slots
     ]
+    value_scales = generator.sample(range(1 << FP16_BITS), config.jobs_in_flight)
     keys: list[Fields] = []
 
     def add(**fields: int) -> None:
@@ -102,7 +109,7 @@ def make_case(config: AttentionConfig, seed: int, jobs: int) -> Case:
             add(base=1, slot=slot, last=int(chunk == chunks - 1))
             for _ in range(generator.choice([0, 0, 1, 3])):
                 add(base=0)
-    return Case(scales, keys)
+    return Case(scales, value_scales, keys)
 
 
 def check(name: str, case: Case, **options: Any) -> Any:
@@ -115,7 +122,10 @@ def check(name: str, case: Case, **options: Any) -> Any:
         name=f"score_unit_{name}",
         inputs={"key_sums": [pack(key_sums(config), item) for item in case.keys]},
         outputs={"candidates": len(candidates), "scores": len(scores)},
-        settings={"query_scale": sum(x << FP16_BITS * i for i, x in enumerate(flat))},
+        settings={
+            name: sum(x << FP16_BITS * i for i, x in enumerate(each))
+            for name, each in (("query_scale", flat), ("value_scale", case.value_scales))
+        },
         **options,
     )
     assert [unpack(candidate(config), x) for x in run.outputs["candidates"]] == candidates
@@ -128,11 +138,12 @@ def test_derived_widths(name: str) -> None:
     config = CONFIGS[name]
     ports = dict(device(name).signature.members)
     assert ports.pop("query_scale").shape.size == config.jobs_in_flight * config.rows * 16
+    assert ports.pop("value_scale").shape.size == config.jobs_in_flight * 16
     widths = {port: len(ports[port].signature.create().payload.as_value()) for port in ports}
     slot = {2: 1, 4: 2, 8: 3}[config.jobs_in_flight]
     wider = {"rows3_mean": 2, "rows4_mean": 2}.get(name, 0)
     assert widths == {
-        "key_sums": 32 * config.rows + 8 + 16 + slot,
+        "key_sums": 32 * config.rows + 9 + 16 + slot,
         "candidates": 24 + wider + chunk_bits(config) + 32 * config.rows + 1,
         "scores": 24 * config.rows + 4 + 16 + slot,
     }
@@ -166,10 +177,28 @@ def test_largest_sum_of_scores() -> None:
     config = CONFIGS["rows3_mean"]
     tag = unpack(key_tag(config), 0) | {"base": 1}
     keys = [{"key_sum": [end] * 3, "key": tag} for end in (EDGE - 1, -EDGE)]
-    case = Case([[0x7BFF] * 3] * config.jobs_in_flight, keys)
+    slots = config.jobs_in_flight
+    case = Case([[0x7BFF] * 3] * slots, [0] * slots, keys)
     run = check("rows3_mean", case)
     found = [unpack(candidate(config), x)["score"] for x in run.outputs["candidates"]]
     assert found == [3 * ((1 << 23) - 1), -3 * (1 << 23)]
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_value_scale_of_every_slot(name: str) -> None:
+    """A dense key and a tail key of each slot, one after the other."""
+    config = CONFIGS[name]
+    slots = range(config.jobs_in_flight)
+    blank = unpack(key_tag(config), 0) | {"tail": 1, "value_scale": 0x4567}
+    keys = [
+        {"key_sum": [0] * config.rows, "key": blank | {"slot": slot, "dense": dense}}
+        for slot in slots
+        for dense in (1, 0)
+    ]
+    case = Case([[0x3C00] * config.rows] * len(slots), [0x3C00 + slot for slot in slots], keys)
+    run = check(name, case)
+    found = [unpack(score_item(config), x)["value_scale"] for x in run.outputs["scores"]]
+    assert found == [scale for slot in slots for scale in (0x3C00 + slot, 0x4567)]
 
 
 def test_ties_round_up() -> None:
@@ -178,9 +207,9 @@ def test_ties_round_up() -> None:
     half = 1 << 19
     sums = [half, half - 1, -half, -half - 1, 3 * half, -3 * half]
     tag = unpack(key_tag(config), 0)
-    case = Case(
-        [[0x0800] * 2] * config.jobs_in_flight, [{"key_sum": [x] * 2, "key": tag} for x in sums]
-    )
+    slots = config.jobs_in_flight
+    keys = [{"key_sum": [x] * 2, "key": tag} for x in sums]
+    case = Case([[0x0800] * 2] * slots, [0] * slots, keys)
     run = check("tiny", case)
     found = [unpack(score_item(config), x)["score"][0] for x in run.outputs["scores"]]
     assert found == [1, 0, 0, -1, 2, -1]

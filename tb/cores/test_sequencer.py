@@ -11,7 +11,7 @@ from golden.twin.sequence import PlannedJob, Segment, estimates, formal_pass, se
 from hw.config import BURST_BYTES, AttentionConfig, preset
 from hw.cores.payloads import SegmentKind, planned_job, segment_header
 from hw.cores.sequencer import Sequencer
-from hw.formats import KVFormat
+from hw.formats import KVFormat, Mode
 from tb.harness import pack, simulate, unpack
 
 CONFIGS = {
@@ -30,26 +30,35 @@ def device(name: str) -> Sequencer:
     return Sequencer(CONFIGS[name])
 
 
-def make_job(config: AttentionConfig, context: int, slot: int, generator: random.Random) -> Job:
+def make_job(
+    config: AttentionConfig,
+    context: int,
+    slot: int,
+    generator: random.Random,
+    mode: Mode = Mode.KVO,
+) -> Job:
     """A job with regions anywhere and a selection of as many chunks as the selector keeps."""
-    sizes = KVFormat(config).region_bytes(context)
+    sizes = KVFormat(config).region_bytes(context, mode)
     base, chunk, tail = (
         generator.randrange(0, config.memory_bytes - size + 1, BURST_BYTES)
         for size in (sizes["base"], sizes["chunk"], sizes["tail"])
     )
-    job = PlannedJob.at(context, config, slot=slot, addresses=(base, chunk, tail))
+    job = PlannedJob.at(context, config, slot=slot, addresses=(base, chunk, tail), mode=mode)
     kept = min(job.chunks, config.top_chunks)
     return job, generator.sample(range(job.chunks), kept)
 
 
 def make_jobs(config: AttentionConfig, seed: int, contexts: list[int]) -> list[Job]:
-    """Jobs at the contexts in random order."""
+    """Jobs at the contexts in random order; short ones also in the dense modes, among them."""
     print(f"sequencer jobs of seed {seed}")
     generator = random.Random(seed)
-    order = generator.sample(contexts, len(contexts))
+    short = [context for context in set(contexts) if context <= 2 * config.window + 1]
+    order = [(context, Mode.KVO) for context in contexts]
+    order += [(context, mode) for context in short for mode in (Mode.DENSE8, Mode.DENSE16)]
+    generator.shuffle(order)
     return [
-        make_job(config, context, index % config.jobs_in_flight, generator)
-        for index, context in enumerate(order)
+        make_job(config, context, index % config.jobs_in_flight, generator, mode)
+        for index, (context, mode) in enumerate(order)
     ]
 
 
@@ -107,14 +116,15 @@ def test_derived_widths(name: str) -> None:
     assert widths == {
         "planned": slot
         + config.max_chunks.bit_length()
-        + (2 * config.window).bit_length()
-        + 3 * 32,
+        + config.max_context.bit_length()
+        + 3 * 32
+        + 2,
         "selected": chunk + 1,
         "segments": 32 + 8,
-        "header": 3 + slot + 3 + 2,
+        "header": 3 + slot + 3 + 2 + 2,
     }
     layout = KVFormat(config)
-    largest = max(layout.base_block_bytes, layout.tail_key_bytes, layout.tail_value_bytes)
+    largest = max(layout.base_block_bytes, *(max(layout.block_bytes(mode)) for mode in Mode))
     assert max(largest, layout.delta_bytes, layout.value_bytes) // BURST_BYTES < 1 << 8
 
 
@@ -212,3 +222,26 @@ def test_twin_of_a_hand_worked_job() -> None:
         ("VALUES", 0x2000 + 128, 8, 7, False, False),
     ]
     assert {s.slot for s in found} == {3}
+
+
+@pytest.mark.parametrize(("mode", "size"), [(Mode.DENSE8, 256), (Mode.DENSE16, 512)])
+def test_twin_of_a_hand_worked_dense_job(mode: Mode, size: int) -> None:
+    """Tiny at 33 tokens: five blocks of 8 tokens with 32 channels each, keys a block ahead."""
+    config = CONFIGS["tiny"]
+    job = PlannedJob.at(33, config, slot=1, addresses=(5, 6, 0x3000), mode=mode)
+    found = sequence([(job, [])], config)
+    keys = [("TAIL_KEYS", 0x3000 + 2 * size * i) for i in range(5)]
+    values = [("TAIL_VALUES", 0x3000 + 2 * size * i + size) for i in range(5)]
+    order = [keys[0], keys[1], values[0], keys[2], values[1], keys[3], values[2], keys[4]]
+    assert [(s.kind, s.address) for s in found] == [*order, values[3], values[4]]
+    assert {s.bursts for s in found} == {size // BURST_BYTES}
+    assert {s.wide for s in found} == {mode == Mode.DENSE16}
+    heads = [s for s in found if s.kind == "TAIL_KEYS"]
+    assert all(s.dense for s in heads)
+    assert [(s.present_less_one, s.first, s.last) for s in heads] == [
+        (7, True, False),
+        (7, False, False),
+        (7, False, False),
+        (7, False, False),
+        (0, False, True),
+    ]

@@ -107,7 +107,9 @@ def shuffled(
                 lambda c=cached, b=tail_block, s=slot: c.tail_values(b, s),
                 lambda c=cached, k=chunk, s=slot, i=index: c.deltas(k, s, last=i % 2 == 1),
                 lambda c=cached, k=chunk, s=slot: c.values(k, s),
-            )[index % 5 if index < 5 else rng.randrange(5)]()
+                lambda c=cached, b=tail_block, s=slot: c.dense_keys(b, s),
+                lambda c=cached, b=tail_block, s=slot: c.dense_values(b, s),
+            )[index if index < 7 else rng.randrange(7)]()
         )
     return segments
 
@@ -132,10 +134,10 @@ def test_payload_widths() -> None:
         config = CONFIGS[name]
         assert slot_bits(config) == slots
         unpacker = Unpacker(config)
-        assert unpacker.header.payload.shape().size == 3 + slots + 3 + 2
+        assert unpacker.header.payload.shape().size == 3 + slots + 3 + 2 + 2
         assert unpacker.beats.payload.shape().size == 128 + 2
-        tag = 2 + slots + 6 + 16
-        assert unpacker.work.payload.shape().size == 2 + 128 + 1 + 128 + groups + 1 + tag + 1
+        tag = 3 + slots + 6 + 16
+        assert unpacker.work.payload.shape().size == 2 + 128 + 2 + 128 + groups + 1 + tag + 1
         assert len(unpacker.memory_error_slot) == len(unpacker.scale_error_slot) == slots
 
 

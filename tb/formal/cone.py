@@ -71,8 +71,9 @@ def _cones(lines: list[str], outputs: list[str]) -> dict[str, set[str]]:
     symbols = dict(line.split(maxsplit=1) for line in lines[first_gate + gates :] if " " in line)
     cone: dict[int, set[str]] = {0: set()}
     for place, (literal, *_) in enumerate(body):
-        # A name may end with the number of its bit.
-        cone[literal >> 1] = {symbols[f"i{place}"].split("[")[0]} if place < inputs else set()
+        # A name may end with the number of its bit. Words that a memory does not have have no name.
+        name = symbols.get(f"i{place}", "undefined").split("[")[0]
+        cone[literal >> 1] = {name} if place < inputs else set()
     for line in lines[first_gate : first_gate + gates]:
         target, left, right = (int(word) >> 1 for word in line.split())
         cone[target] = cone[left] | cone[right]

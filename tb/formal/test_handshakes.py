@@ -1,4 +1,4 @@
-"""Every unit: what it offers stays until the transfer, and never waits for ``ready``.
+"""Units with streams: what one offers stays until the transfer, and never waits for ``ready``.
 
 All inputs are free but for the rule itself, so the claims hold whatever the data, the order of the
 segments or the faults. Registers that induction shows to be equal leave little or nothing to the
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from amaranth.hdl import Const
 from amaranth.lib import wiring
 
 from hw.config import AttentionConfig, preset
@@ -47,19 +48,18 @@ def gearbox(_config: AttentionConfig) -> Gearbox:
 
 FAST: list[Callable[[AttentionConfig], wiring.Component]] = [
     gearbox,
-    JobIntake,
     JobRetire,
     KeyAccumulator,
     OperandSelect,
     ScoreCollector,
-    Selector,
-    Sequencer,
 ]
 SLOW: list[Callable[[AttentionConfig], wiring.Component]] = [
     ContributionMerge,
+    JobIntake,
     KeyUnpacker,
     Normaliser,
     ScoreUnit,
+    Sequencer,
     Softmax,
     Unpacker,
     ValueAccumulator,
@@ -96,11 +96,13 @@ def offering(unit: wiring.Component, *, deaf: bool = False) -> tuple[Bench, list
             bench.assume_stream_rule(name)
             continue
         outputs.append(name)
-        ready = None
+        ready = payload = None
         if deaf:
+            # What a memory holds that was never written is not what this is about.
+            payload = Const(0)
             ready = bench.free(f"{name}_taken")
             bench.tie(f"{name}__ready", 1)
-        bench.check_stream_rule(name, ready=ready)
+        bench.check_stream_rule(name, payload=payload, ready=ready)
     for path in list(bench.inputs):
         name = path.split("__")[0]
         if name in STEADY:
@@ -112,7 +114,7 @@ def offering(unit: wiring.Component, *, deaf: bool = False) -> tuple[Bench, list
 
 @pytest.mark.parametrize("make", UNITS)
 def test_offers_stay(make: Callable[[AttentionConfig], wiring.Component]) -> None:
-    """For all time, by induction and property directed reachability; 120 to 4300 flip-flops."""
+    """For all time, by induction and property directed reachability; 98 to 4261 flip-flops."""
     bench, _ = offering(make(CONFIG))
     prove(bench, seconds=300)
 

@@ -99,7 +99,7 @@ def intake(unit: JobIntake) -> Bench:
     )
     expected = Mux(its_wrong, Status.CONFIG_MISMATCH, Status.OK)
     bench.check(REFUSED, ~ticket.valid | (status == expected))
-    bench.check_stream_rule("load", "ticket")
+    bench.check_stream_rule("load", "ticket", "planned")
     return bench
 
 

@@ -7,12 +7,20 @@ import torch
 from torch import Tensor
 
 from golden import acceptance
-from golden.acceptance import LEAST_COSINE, LEAST_OVERLAP, NEAR_TIE, closeness, summarise
+from golden.acceptance import (
+    LEAST_COSINE,
+    LEAST_OVERLAP,
+    NEAR_TIE,
+    closeness,
+    dense_closeness,
+    summarise,
+)
 from golden.captured import captured_tensors, check_model
 from golden.model.capture import CapturedKV, capture
 from golden.reference import quantise_query
 from golden.tensors import CASES
 from hw.config import ConfigError, preset
+from hw.formats import Mode
 
 LM = preset("lm")
 
@@ -40,6 +48,20 @@ def test_real_kv(layer: int, captured: CapturedKV) -> None:
     assert row["cosine_worst"] >= LEAST_COSINE
     assert row["overlap_mean"] >= LEAST_OVERLAP
     assert row["gap_worst"] <= NEAR_TIE
+
+
+@pytest.mark.parametrize("mode", [Mode.DENSE8, Mode.DENSE16])
+def test_dense_modes(mode: Mode, captured: CapturedKV) -> None:
+    steps = [
+        dense_closeness(
+            "all", captured_tensors(captured, LM, layer=layer, kv_head=1, context=2048), LM, mode
+        )
+        for layer in range(LM.layers)
+    ]
+    assert summarise(steps)[0]["cosine_worst"] >= LEAST_COSINE
+    # 16-bit integers lose nothing that FP16 attention would keep.
+    lossless = min(c for step in steps for c in step.dense_cosines)
+    assert (lossless > 0.999999) == (mode == Mode.DENSE16)
 
 
 @pytest.mark.parametrize("name", ["sink", "outlier_channels"])

@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 
 from hw.config import BURST_BYTES, AttentionConfig, preset
-from hw.formats import KVFormat, Status, StepKind, job_fields
+from hw.formats import KVFormat, Mode, Status, StepKind, job_fields
 
 #: Head dimension and parameters of the published method.
 PUBLISHED = AttentionConfig(head_dim=128, rows=1)
@@ -89,6 +89,7 @@ def test_alignment(head_dim: int, group: int, key_keep: int, tail_value_bits: in
         layout.tail_value_bytes,
         layout.delta_bytes,
         layout.value_bytes,
+        *(half for mode in Mode for half in layout.block_bytes(mode)),
     ):
         assert size % BURST_BYTES == 0
     for section in (layout.key_scale_bytes, layout.tail_scale_bytes, layout.value_code_bytes):
@@ -117,6 +118,42 @@ def test_regions(context: int, base: int, chunk: int, tail: int) -> None:
     assert layout.traffic_bytes(context) == {**expected, "chunk": min(chunk, 4) * 384}
 
 
+@pytest.mark.parametrize(
+    ("config", "mode", "sizes"),
+    [
+        (preset("tiny"), Mode.KVO, (352, 512)),  # those of a tail block
+        (preset("tiny"), Mode.DENSE8, (256, 256)),  # 8 tokens x 32 channels
+        (preset("tiny"), Mode.DENSE16, (512, 512)),
+        # The width of tail values plays no part in a dense block.
+        (replace(preset("tiny"), tail_value_bits=8), Mode.KVO, (352, 256)),
+        (replace(preset("tiny"), tail_value_bits=8), Mode.DENSE16, (512, 512)),
+        (PUBLISHED, Mode.DENSE8, (1024, 1024)),
+        (PUBLISHED, Mode.DENSE16, (2048, 2048)),
+    ],
+)
+def test_block_bytes(config: AttentionConfig, mode: Mode, sizes: tuple[int, int]) -> None:
+    assert KVFormat(config).block_bytes(mode) == sizes
+
+
+@pytest.mark.parametrize(("mode", "block"), [(Mode.DENSE8, 512), (Mode.DENSE16, 1024)])
+@pytest.mark.parametrize(
+    ("context", "blocks"), [(1, 1), (8, 1), (9, 2), (32, 4), (33, 5), (255, 32), (256, 32)]
+)
+def test_dense_regions(mode: Mode, block: int, context: int, blocks: int) -> None:
+    """All tokens are tail, whatever a window would have closed, and all of them are read."""
+    layout = KVFormat(preset("tiny"))
+    assert layout.tokens(context, mode) == (0, context)
+    expected = {"base": 0, "chunk": 0, "tail": blocks * block}
+    assert layout.region_bytes(context, mode) == expected
+    assert layout.traffic_bytes(context, mode) == expected
+
+
+def test_tokens() -> None:
+    layout = KVFormat(preset("tiny"))
+    for context, tokens in ((1, (0, 1)), (32, (0, 32)), (33, (16, 17)), (256, (224, 32))):
+        assert layout.tokens(context) == layout.tokens(context, Mode.KVO) == tokens
+
+
 @pytest.mark.parametrize("rows", [1, 2, 4])
 def test_job_fields(rows: int) -> None:
     fields = job_fields(AttentionConfig(rows=rows))
@@ -125,19 +162,23 @@ def test_job_fields(rows: int) -> None:
         "config_hash",
         "layer",
         "kv_head",
+        "mode",
         "context",
         "base_address",
         "chunk_address",
         "tail_address",
+        "value_scale",
         "query_scale",
     ]
-    assert sum(fields.values()) == 176 + 16 * rows
+    assert sum(fields.values()) == 200 + 16 * rows
+    assert (fields["mode"], fields["value_scale"]) == (8, 16)
 
 
 def test_codes() -> None:
     assert [status.name for status in sorted(Status)] == [
         "OK",
         "CONFIG_MISMATCH",
+        "MODE_RANGE",
         "CONTEXT_RANGE",
         "LAYER_RANGE",
         "HEAD_RANGE",
@@ -145,7 +186,12 @@ def test_codes() -> None:
         "MEMORY_ERROR",
         "SCALE_NOT_FINITE",
     ]
-    assert [status.value for status in Status] == list(range(8))
+    assert [status.value for status in Status] == list(range(9))
+    # Those with a memory access and outputs.
+    ran = {Status.OK, Status.MEMORY_ERROR, Status.SCALE_NOT_FINITE}
+    assert {status for status in Status if not status.refused} == ran
+    assert [(mode.name, mode.value) for mode in Mode] == [("KVO", 0), ("DENSE8", 1), ("DENSE16", 2)]
+    assert (Mode.DENSE8.code_bytes, Mode.DENSE16.code_bytes) == (1, 2)
     assert [(kind.name, kind.value) for kind in StepKind] == [
         ("KEYS", 0),
         ("DELTAS", 1),

@@ -20,24 +20,28 @@ from golden.memory_image import (
     load_golden,
     pack_base_blocks,
     pack_chunks,
+    pack_dense,
     pack_tail,
     query_beats,
     query_codes,
     save_golden,
     unpack_cache,
+    unpack_dense,
 )
 from golden.reference import (
     CompressedCache,
     CompressedWindow,
+    DenseCache,
     Quantised,
     Tail,
     compress_cache,
+    dense_cache,
     quantise_query,
     saliency,
 )
 from golden.tensors import CASES
 from hw.config import AttentionConfig, preset
-from hw.formats import KVFormat
+from hw.formats import KVFormat, Mode
 
 TINY = preset("tiny")
 LM = preset("lm")
@@ -218,6 +222,69 @@ def test_hand_records_unpack() -> None:
     assert same(unpack_cache(*regions, pack_tail(padded.tail, TINY), 33, TINY), whole)
 
 
+def hand_dense(mode: Mode) -> DenseCache:
+    """Nine tokens of preset tiny, all zero but the first and the last one."""
+    key_codes = torch.zeros(9, 32, dtype=torch.int64)
+    value_codes = torch.zeros_like(key_codes)
+    if mode == Mode.DENSE8:
+        key_codes[0] = torch.arange(32) - 16
+        key_codes[8, [0, 31]] = torch.tensor([127, -128])
+        value_codes[0, :4] = torch.tensor([1, -1, 127, -128])
+        value_codes[1, 1] = 2
+        value_codes[8, 31] = -2
+    else:
+        key_codes[0] = 256 * torch.arange(32) + 7
+        key_codes[0, 31] = -2
+        key_codes[8, [0, 31]] = torch.tensor([0x7FFF, -0x8000])
+        value_codes[0, :4] = torch.tensor([1, -1, 0x1234, -256])
+        value_codes[1, 1] = 32767
+        value_codes[8, 31] = -2
+    scale = torch.tensor(0x3C00)
+    return DenseCache(mode, key_codes, value_codes, scale, scale)
+
+
+def test_dense_blocks_of_8_bits_by_hand() -> None:
+    """Two blocks of 512 B: 8 keys of 32 bytes, then 8 quads of channels of 32 bytes."""
+    keys_0 = bytes(range(0xF0, 0x100)) + bytes(range(16)) + bytes(7 * 32)
+    quad_0 = (
+        "01 00 00 00 00 00 00 00  FF 02 00 00 00 00 00 00"  # channels 0, 1
+        "7F 00 00 00 00 00 00 00  80 00 00 00 00 00 00 00"  # channels 2, 3
+    )
+    keys_1 = b"\x7f" + bytes(30) + b"\x80" + bytes(7 * 32)
+    values_1 = bytes(7 * 32 + 24) + b"\xfe" + bytes(7)
+    wanted = keys_0 + hexes(quad_0) + bytes(7 * 32) + keys_1 + values_1
+    assert len(wanted) == 1024
+    assert pack_dense(hand_dense(Mode.DENSE8), TINY) == wanted
+
+
+def test_dense_blocks_of_16_bits_by_hand() -> None:
+    """Two blocks of 1024 B: per key and 16 channels low bytes before high bytes; values as ever."""
+    low, high = b"\x07" * 16, bytes(range(16))
+    last_low, last_high = b"\x07" * 15 + b"\xfe", bytes(range(16, 31)) + b"\xff"
+    keys_0 = low + high + last_low + last_high + bytes(7 * 64)
+    quad_0 = (
+        "01 00 00 00 00 00 00 00  FF FF 00 00 00 00 00 00"  # low bytes of channels 0, 1
+        "34 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00"  # low bytes of channels 2, 3
+        "00 00 00 00 00 00 00 00  FF 7F 00 00 00 00 00 00"  # high bytes of channels 0, 1
+        "12 00 00 00 00 00 00 00  FF 00 00 00 00 00 00 00"  # high bytes of channels 2, 3
+    )
+    first, last = b"\xff" + bytes(15), b"\x7f" + bytes(15)
+    keys_1 = first + last + bytes(16) + bytes(15) + b"\x80" + bytes(7 * 64)
+    low_31, high_31 = bytes(8) + b"\xfe" + bytes(7), bytes(8) + b"\xff" + bytes(7)
+    values_1 = bytes(7 * 64) + bytes(16) + low_31 + bytes(16) + high_31
+    wanted = keys_0 + hexes(quad_0) + bytes(7 * 64) + keys_1 + values_1
+    assert len(wanted) == 2048
+    assert pack_dense(hand_dense(Mode.DENSE16), TINY) == wanted
+
+
+@pytest.mark.parametrize("mode", [Mode.DENSE8, Mode.DENSE16])
+def test_hand_dense_blocks_unpack(mode: Mode) -> None:
+    cache = hand_dense(mode)
+    keys, values = unpack_dense(pack_dense(cache, TINY), 9, mode, TINY)
+    assert torch.equal(keys, cache.key_codes)
+    assert torch.equal(values, cache.value_codes)
+
+
 # --- round trips --------------------------------------------------------------------------------
 
 
@@ -235,6 +302,43 @@ def test_round_trip(config: AttentionConfig, case: str) -> None:
         sizes = KVFormat(config).region_bytes(context)
         assert [len(region) for region in regions] == list(sizes.values())
         assert same(unpack_cache(*regions, context, config), cache)
+
+
+@pytest.mark.parametrize("config", [TINY, LM, ONE_BYTE, replace(LM, head_dim=128, window=32)])
+@pytest.mark.parametrize("mode", [Mode.DENSE8, Mode.DENSE16])
+def test_dense_round_trip(config: AttentionConfig, mode: Mode, seed: int) -> None:
+    """Every code is possible, the one below the smallest that ``dense_cache`` makes as well."""
+    print(f"seed {seed}")
+    generator = torch.Generator().manual_seed(seed)
+    end = 1 << 8 * mode.code_bytes - 1
+    scale = torch.tensor(0)
+    for context in (1, 7, 8, 9, 2 * config.window + 1, config.max_context):
+        shape = (2, context, config.head_dim)
+        keys, values = torch.randint(-end, end, shape, generator=generator)
+        region = pack_dense(DenseCache(mode, keys, values, scale, scale), config)
+        assert len(region) == KVFormat(config).region_bytes(context, mode)["tail"]
+        # Nothing is padding but absent tokens.
+        per_token = 2 * config.head_dim * mode.code_bytes
+        assert len(region) == -(-context // 8) * 8 * per_token
+        for found, codes in zip(
+            unpack_dense(region, context, mode, config), (keys, values), strict=True
+        ):
+            assert found.dtype == torch.int64
+            assert torch.equal(found, codes)
+
+
+def test_dense_errors() -> None:
+    region = pack_dense(hand_dense(Mode.DENSE16), TINY)
+    for data, context, mode, message in (
+        (region[:-1], 9, Mode.DENSE16, "dense region must have 2048 bytes, not 2047"),
+        (region + b"\0", 16, Mode.DENSE16, "dense region must have 2048 bytes, not 2049"),
+        (region, 8, Mode.DENSE16, "dense region must have 1024 bytes, not 2048"),
+        (region, 17, Mode.DENSE16, "dense region must have 3072 bytes, not 2048"),
+        (region, 9, Mode.DENSE8, "dense region must have 1024 bytes, not 2048"),
+        (b"", 1, Mode.DENSE8, "dense region must have 512 bytes, not 0"),
+    ):
+        with pytest.raises(RecordError, match=f"^{message}$"):
+            unpack_dense(data, context, mode, TINY)
 
 
 def test_record_errors() -> None:
@@ -291,6 +395,40 @@ def test_image() -> None:
     assert set(full[len(image.data) :]) == {0xFF}
 
 
+def test_image_of_all_modes() -> None:
+    """A dense cache is one region, burst-aligned, at its tail address; others lie around it."""
+    image = MemoryImage(TINY)
+    compressed = [build(TINY, "random", context, context) for context in (7, 33)]
+    tensors = CASES["random"](TINY, 9, 1)
+    first = image.place(compressed[0])
+    end = 864
+    found = {}
+    for mode, size in ((Mode.DENSE8, 1024), (Mode.DENSE16, 2048)):
+        cache = dense_cache(tensors.keys, tensors.values, mode, TINY)
+        found[mode] = cache, image.place(cache, gap=1)
+        # One byte of gap is rounded up to a burst.
+        assert found[mode][1] == Placement(9, 0, 0, tail_address=end + 32, mode=mode)
+        end += 32 + size
+        assert len(image.data) == end
+    second = image.place(compressed[1])
+    assert same(image.read(first), compressed[0])
+    assert same(image.read(second), compressed[1])
+    assert first.mode == second.mode == Mode.KVO
+    for mode, (cache, placement) in found.items():
+        start = placement.tail_address
+        region = bytes(image.data[start : start + len(pack_dense(cache, TINY))])
+        keys, values = unpack_dense(region, 9, mode, TINY)
+        assert torch.equal(keys, cache.key_codes)
+        assert torch.equal(values, cache.value_codes)
+    before = bytes(image.data)
+    small = MemoryImage(replace(TINY, memory_bytes=4096), fill=0)
+    big = dense_cache(torch.ones(40, 32), torch.ones(40, 32), Mode.DENSE16, TINY)
+    with pytest.raises(MemoryImageError, match=r"^image must fit memory_bytes 4096, not 5120$"):
+        small.place(big)
+    assert not small.data
+    assert image.data == before
+
+
 def test_image_errors() -> None:
     small = replace(TINY, memory_bytes=4096)
     image = MemoryImage(small, fill=0)
@@ -310,18 +448,21 @@ JOB = JobDescriptor(
     config_hash=0xDEADBEEF,
     layer=3,
     kv_head=1,
+    mode=2,
     context=0x21,
     base_address=0x40,
     chunk_address=0x180,
     tail_address=0x480,
+    value_scale=0x3800,
     query_scale=(0x3C00, 0x0001),
 )
 
 
 def test_job_by_hand() -> None:
     payload = JOB.pack(TINY)
-    # Most significant field first: scales of rows 1 and 0, addresses, context, head, layer ...
-    by_hand = "0001 3C00 00000480 00000180 00000040 0021 01 03 DEADBEEF 1234"
+    # Most significant field first: scales of rows 1 and 0 and of values, addresses, context, mode,
+    # head, layer ...
+    by_hand = "0001 3C00 3800 00000480 00000180 00000040 0021 02 01 03 DEADBEEF 1234"
     assert payload == int(by_hand.replace(" ", ""), 16)
     assert JobDescriptor.unpack(payload, TINY) == JOB
 
@@ -338,6 +479,8 @@ def test_job_rows(rows: int) -> None:
     [
         ({"job_id": 1 << 16}, "job_id must have 16 bits, not 0x10000"),
         ({"layer": -1}, "layer must have 8 bits, not -0x1"),
+        ({"mode": 256}, "mode must have 8 bits, not 0x100"),
+        ({"value_scale": 1 << 16}, "value_scale must have 16 bits, not 0x10000"),
         ({"tail_address": 1 << 32}, "tail_address must have 32 bits, not 0x100000000"),
         ({"query_scale": (1,)}, "query_scale must have 2 rows, not 1"),
         ({"query_scale": (1, 1 << 16)}, "query_scale must have 16 bits, not 0x10000"),
@@ -360,6 +503,16 @@ def test_job_at() -> None:
     )
     assert job.query_scale == tuple(scale.tolist())
     assert (job.job_id, job.layer, job.kv_head) == (7, 2, 1)
+    assert (job.mode, job.value_scale) == (0, 0)
+
+
+def test_dense_job_at() -> None:
+    """The mode is that of the placement; the scale of the values goes with the descriptor."""
+    _, scale = quantise_query(torch.eye(2, 32))
+    placement = Placement(9, 0, 0, 864, Mode.DENSE8)
+    job = JobDescriptor.at(placement, scale, TINY, job_id=1, value_scale=0x3800)
+    assert (job.mode, job.value_scale, job.context, job.tail_address) == (1, 0x3800, 9, 864)
+    assert JobDescriptor.unpack(job.pack(TINY), TINY) == job
 
 
 def test_query_beats_by_hand() -> None:

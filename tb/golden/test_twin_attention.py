@@ -6,11 +6,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from golden.reference import CompressedCache, attend, compress_cache, quantise_query, saliency
+from golden.reference import (
+    CompressedCache,
+    DenseCache,
+    attend,
+    compress_cache,
+    quantise_query,
+    saliency,
+)
 from golden.tensors import CASES
 from golden.twin.attention import JobResult, attention
+from golden.twin.dense import dense_attention
 from hw.config import AttentionConfig, preset
 from hw.constants import OUTPUT_FRACTION, SCORE_FRACTION, SUM_FRACTION
+from hw.formats import Mode
 
 CONTEXTS = {"tiny": (1, 8, 31, 32, 33, 100, 256), "lm": (129, 777, 2048)}
 SEEDS = {"tiny": (1, 2, 3), "lm": (1,)}
@@ -113,3 +122,37 @@ def test_extreme_tensors(case: str, context: int) -> None:
     if case == "all_zero":
         assert found.output.unique().tolist() == [0]
         assert found.selection.tolist() == list(range(len(found.selection)))
+
+
+@pytest.mark.parametrize("mode", [Mode.DENSE8, Mode.DENSE16])
+def test_dense_by_hand(mode: Mode) -> None:
+    """Three tokens with the scores 0, -1, -2 and the values 1, 2, -1; a row that sees them equal.
+
+    In real numbers: 2**0, 2**-1 and 2**-2 of 7/4 are 4/7, 2/7 and 1/7, and (4 + 4 - 1) / 7 = 1. In
+    the other row (1 + 2 - 1) / 3.
+    """
+    config = preset("tiny")
+    unit = 1 << 8 * mode.code_bytes - 1
+    query = torch.zeros(2, config.head_dim, dtype=torch.int64)
+    query[0, 5] = 1024  # 1024 / 2048 * 4 = 2
+    key_codes = torch.zeros(3, config.head_dim, dtype=torch.int64)
+    key_codes[:, 5] = torch.tensor([0, -unit // 2, -unit])  # 0, -1/2, -1
+    key_codes[:, 6] = unit - 1  # meets no query
+    value_codes = torch.tensor([1, 2, -1])[:, None].expand(3, config.head_dim) * unit // 4
+    cache = DenseCache(
+        mode=mode,
+        key_codes=key_codes,
+        value_codes=value_codes,
+        key_scale=torch.tensor(0),  # part of the query's
+        value_scale=torch.tensor(0x4400),  # 4
+    )
+    found = dense_attention(query, torch.tensor([0x4400, 0x3C00]), cache, config)
+    scores = torch.tensor([[0.0, -1.0, -2.0], [0.0, 0.0, 0.0]]) * torch.log(torch.tensor(2.0))
+    wanted = scores.softmax(-1) @ torch.tensor([1.0, 2.0, -1.0])
+    assert wanted.tolist() == pytest.approx([1, 2 / 3])
+    # 2048, 1024 and 512 of 4096 below the maximum 2**1; then half of 4096 each.
+    assert found.maximum.tolist() == [1, 1]
+    assert found.sum.tolist() == [256 * 3584, 256 * 6144]
+    step = 2.0**-OUTPUT_FRACTION
+    assert ((real_output(found) - wanted[:, None]).abs() <= 2 * step).all()
+    assert len(found.selection) == 0

@@ -8,8 +8,6 @@ from torch import Tensor
 
 from golden.reference import (
     CompressedWindow,
-    Quantised,
-    Tail,
     compress_tail,
     compress_window,
     dequantise_tail,
@@ -56,12 +54,9 @@ def weights(*numbers: int) -> Tensor:
     return found
 
 
-def tail_of(codes: list[int]) -> Tail:
+def tail_of(*codes: int) -> Tensor:
     """Tokens with one code in every channel each."""
-    n = len(codes)
-    none = torch.zeros(n, TINY.groups, dtype=torch.int64)
-    keys = Quantised(torch.zeros(n, TINY.head_dim, dtype=torch.int64), none, none)
-    return Tail(keys, torch.tensor(codes)[:, None].expand(n, TINY.head_dim), none[:, 0])
+    return torch.tensor(codes)[:, None].expand(len(codes), TINY.head_dim)
 
 
 def test_chunk_by_hand() -> None:
@@ -90,21 +85,41 @@ def test_extreme_chunk_does_not_saturate(minimum: int) -> None:
     assert abs(round(real)) < 1 << 44
 
 
-@pytest.mark.parametrize(("config", "code"), [(TINY, 1 << 14), (BYTES, 1 << 6)])
-def test_tail_by_hand(config: AttentionConfig, code: int) -> None:
-    """Weight 1/4 of a scale of 2 (E = 16): a code of one half is 0.25 * 1 = 0.25."""
+@pytest.mark.parametrize("config", [TINY, BYTES], ids=["16", "8"])
+@pytest.mark.parametrize(("bits", "code"), [(16, 1 << 14), (8, 1 << 6)])
+def test_tail_by_hand(config: AttentionConfig, bits: int, code: int) -> None:
+    """Weight 1/4 of a scale of 2 (E = 16): a code of one half is 0.25 * 1 = 0.25.
+
+    Either width of codes in either configuration: a dense cache has the width of its mode.
+    """
     # The softmax has multiplied by the mantissa: 1024 * 1024 / 2**11 = 512, the exponent is shared.
-    found = tail_contributions(weights(512), torch.tensor([16]), tail_of([code]), config)
+    found = tail_contributions(weights(512), torch.tensor([16]), tail_of(code), bits, config)
     assert found[0, 0].tolist() == [round(5 * 0.25 * 2**20)] * TINY.head_dim
     assert found[0, 1].unique().tolist() == [0]
 
 
-def test_tail_rounds_half_up_and_shifts_left() -> None:
+@pytest.mark.parametrize(("bits", "end"), [(16, -(1 << 15)), (8, -(1 << 7))])
+def test_units_of_a_tail(bits: int, end: int) -> None:
+    """Nine tokens make two units; what lies beyond the last one counts nothing."""
+    half = -end // 2
+    codes = tail_of(half, *[end] * 7, -half)
+    one = torch.zeros(2, 2, TINY.chunk, dtype=torch.int64)
+    one[0, 0, 0] = one[0, 1, 7] = 512
+    one[1] = 512
+    found = tail_contributions(one, torch.tensor([16, 17]), codes, bits, TINY)
+    quarter = 5 << 18
+    # The first unit: a half and -1 of the weight 1/4 * 2. The second has one token and E = 17.
+    assert found[..., 0].tolist() == [[quarter, -2 * quarter], [-2 * quarter] * 2]
+    assert (found == found[..., :1]).all()
+
+
+@pytest.mark.parametrize("config", [TINY, BYTES], ids=["16", "8"])
+def test_tail_rounds_half_up_and_shifts_left(config: AttentionConfig) -> None:
     v = torch.tensor([1, -1, 2, -2])
     # 5 * v at E = 20 is halved; at E = 21 it stays; at E = 24 it is eight times as large.
-    assert align_tail(v, torch.tensor(20), TINY).tolist() == [3, -2, 5, -5]
-    assert align_tail(v, torch.tensor(21), TINY).tolist() == [5, -5, 10, -10]
-    assert align_tail(v, torch.tensor(24), TINY).tolist() == [40, -40, 80, -80]
+    assert align_tail(v, torch.tensor(20), config).tolist() == [3, -2, 5, -5]
+    assert align_tail(v, torch.tensor(21), config).tolist() == [5, -5, 10, -10]
+    assert align_tail(v, torch.tensor(24), config).tolist() == [40, -40, 80, -80]
 
 
 def test_accumulation_by_hand() -> None:
@@ -143,7 +158,10 @@ def test_tail_in_real_numbers(config: AttentionConfig, seed: int) -> None:
     exponent = tail.value_scale >> 10
     largest = exponent.max()
     weight = torch.floor(p * mantissa * 2.0 ** (exponent - largest - 11) + 0.5).long()
-    found = tail_contributions(weight.clamp(max=4095), largest[None], tail, config)
+    bits = config.tail_value_bits
+    found = tail_contributions(
+        weight.clamp(max=4095), largest[None], tail.value_codes, bits, config
+    )
     wanted = p.double() @ dequantise_tail(tail, config)[1] * 256 * 5
     # Half a step of each weight, times codes of size 1, times the shared exponent.
     step = 2.0 ** (float(largest) - 14) * 256 * 5

@@ -13,9 +13,10 @@ from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 from torch import Tensor
 
-from golden.reference import compress_cache, saliency
+from golden.reference import CompressedCache, DenseCache, compress_cache, dense_cache, saliency
 from golden.user_tensors import DEFAULT_JOBS, UserTensorsError, load_tensors, user_cases
 from hw.config import AttentionConfig, preset
+from hw.formats import Mode
 from tb import run as bench
 from tb.attention.catalogue import user_scenario
 from tb.harness.files import REPOSITORY
@@ -101,12 +102,27 @@ def test_every_head_becomes_a_job(tmp_path: Path, seed: int) -> None:
         key, value = (stored[name][case.layer, case.kv_head].half() for name in ("key", "value"))
         query = stored["query"][case.layer, 2 * case.kv_head : 2 * case.kv_head + 2].half()
         cache = compress_cache(key, value, saliency(query, key, TINY), TINY)
+        assert isinstance(case.cache, CompressedCache)
         assert torch.equal(case.cache.closed.base_codes, cache.closed.base_codes)
         assert torch.equal(case.cache.closed.value_base, cache.closed.value_base)
         assert torch.equal(case.cache.tail.value_codes, cache.tail.value_codes)
         assert torch.equal(case.query, query[:, -1].float())
         assert case.cache.context == 70
         assert case.label == f"layer {case.layer}, KV head {case.kv_head}, context 70"
+
+
+@pytest.mark.parametrize("mode", [Mode.DENSE8, Mode.DENSE16])
+def test_dense_jobs_keep_every_token(tmp_path: Path, mode: Mode, seed: int) -> None:
+    stored = random_tensors(seed, tokens=70)
+    cases = user_cases(load_tensors(save(tmp_path, stored), TINY), DEFAULT_JOBS, mode)
+    assert [(case.layer, case.kv_head) for case in cases] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    for case in cases:
+        key, value = (stored[name][case.layer, case.kv_head].half() for name in ("key", "value"))
+        cache = dense_cache(key, value, mode, TINY)
+        assert isinstance(case.cache, DenseCache)
+        assert case.cache.mode == mode
+        for part in ("key_codes", "value_codes", "key_scale", "value_scale"):
+            assert torch.equal(getattr(case.cache, part), getattr(cache, part))
 
 
 def test_fewer_jobs_than_heads_are_spread_evenly(tmp_path: Path, seed: int) -> None:

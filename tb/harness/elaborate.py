@@ -12,6 +12,7 @@ from amaranth.back import rtlil, verilog
 from amaranth.hdl import Const, Signal, Value
 from amaranth.lib import wiring
 
+from hw.tools.settled import check_settled
 from tb.harness.files import BUILD_ROOT, digest, locked
 
 _elaborated: WeakKeyDictionary[wiring.Component, dict[str, Design]] = WeakKeyDictionary()
@@ -106,6 +107,7 @@ def _elaborate(component: wiring.Component, name: str) -> Design:
     with locked(kept.with_suffix(".lock")):
         if not kept.exists():
             text = verilog.convert(component, strip_internal_attrs=True, **arguments)
+            check_settled(text)
             partial = kept.with_suffix(".partial")
             partial.write_text(text)
             partial.replace(kept)

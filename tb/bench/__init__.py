@@ -1,0 +1,1 @@
+"""Performance: measured points, their table and their picture (``make bench``)."""

@@ -1,0 +1,86 @@
+"""Measure the performance points: ``python -m tb.bench``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import track
+
+from hw.config import ConfigError, preset
+from hw.formats import Mode
+from tb.attention.runner import Mismatch
+from tb.bench.picture import draw
+from tb.bench.points import JOBS, LATENCY, Point, measure, with_speedup
+from tb.bench.table import console_table, markdown_table
+from tb.harness import HarnessError
+from tb.harness.files import REPOSITORY
+
+#: Contexts of the presets that are measured by default.
+DEFAULT_CONTEXTS = {
+    "lm": (512, 1024, 2048),
+    "paper": (1024, 4096, 8192),
+    "paper-gqa": (1024, 4096, 8192),
+}
+RESULTS = REPOSITORY / "results"
+LABELS = {
+    "measured": "counted in the simulation of the emitted Verilog",
+    "derived": "arithmetic on measured figures and on the layout of the cache",
+    "roofline_ratio": "max(required bytes / 16 per cycle, useful digits / 64 per cycle) / cycles",
+    "bound_of_speedup": "required bytes of dense16 / required bytes",
+}
+
+
+@click.command()
+@click.option("--preset", "presets", multiple=True, metavar="NAME", help="Else lm and the paper's.")
+@click.option("--mode", "modes", multiple=True, type=click.Choice([m.name.lower() for m in Mode]))
+@click.option("--context", "contexts", multiple=True, type=click.IntRange(min=1))
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=1, show_default=True)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=REPOSITORY / "build" / "bench",
+    help="Directory for bench.json, bench.md and bench.svg; build/bench if not given.",
+)
+def main(
+    presets: tuple[str, ...],
+    modes: tuple[str, ...],
+    contexts: tuple[int, ...],
+    seed: int,
+    output: Path,
+) -> None:
+    """Measure presets x modes x contexts with an ideal memory; write JSON, table and picture."""
+    console = Console(highlight=False)
+    try:
+        points = [
+            Point(preset(name), mode, context)
+            for name in presets or DEFAULT_CONTEXTS
+            for context in contexts or DEFAULT_CONTEXTS.get(name, (preset(name).max_context,))
+            for mode in Mode
+            if not modes or mode.name.lower() in modes
+        ]
+        for point in points:
+            point.config.check_cache(point.context, point.config.head_dim)
+        found = with_speedup(
+            [measure(point, seed) for point in track(points, "points", console=console)]
+        )
+    except ConfigError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except (HarnessError, Mismatch) as error:
+        console.print(f"[bold red]FAILED[/] {error}", markup=True)
+        sys.exit(1)
+    output.mkdir(parents=True, exist_ok=True)
+    facts = {"labels": LABELS, "jobs": JOBS, "memory_latency": LATENCY, "points": found}
+    (output / "bench.json").write_text(json.dumps(facts, indent=1) + "\n")
+    (output / "bench.md").write_text(markdown_table(found))
+    draw(found, output / "bench.svg")
+    console.print(console_table(found))
+    console.print(f"{output / 'bench.json'}, bench.md, bench.svg")
+
+
+if __name__ == "__main__":
+    main()
