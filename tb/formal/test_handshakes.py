@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from amaranth.hdl import Const
@@ -32,12 +33,23 @@ from hw.cores.softmax import Softmax
 from hw.cores.unpacker import Unpacker
 from hw.cores.value_accumulator import ValueAccumulator
 from hw.cores.value_unpacker import ValueUnpacker
+from hw.memory.fetch import Fetch
+from hw.memory.reorder_buffer import ReorderBuffer
 from tb.formal.bench import Bench
 from tb.formal.cone import inputs_of_valid
 from tb.formal.mutant import mutant
 from tb.formal.prove import prove, refute
 
-CONFIG = replace(preset("tiny"), name="small", rows=1, budget=24, max_context=64, jobs_in_flight=2)
+CONFIG = replace(
+    preset("tiny"),
+    name="small",
+    rows=1,
+    budget=24,
+    max_context=64,
+    jobs_in_flight=2,
+    memory_tags=4,
+    reorder_beats=64,
+)
 #: Cycles in which the slowest unit offers something, and one more that shows what became of it.
 CYCLES = 40
 
@@ -82,7 +94,16 @@ WAITING_SELECTOR = """outside = self.selected
             selected.ready.eq(outside.ready),
         ]
 """
-UNITS = [*FAST, *(pytest.param(unit, marks=pytest.mark.slow) for unit in SLOW)]
+
+
+def slow(make: Callable[[AttentionConfig], wiring.Component]) -> Any:
+    """Return the parameter of a test that takes longer with it."""
+    return pytest.param(make, marks=pytest.mark.slow)
+
+
+UNITS = [*FAST, *map(slow, SLOW)]
+#: Units with a test of their own for the rest of the rule.
+OTHERS: list[Callable[[AttentionConfig], wiring.Component]] = [Selector, Fetch, ReorderBuffer]
 
 
 def offering(unit: wiring.Component, *, deaf: bool = False) -> tuple[Bench, list[str]]:
@@ -133,7 +154,7 @@ def test_offers_to_a_deaf_unit_do_not_stay(
         refute(bench, claim, cycles=CYCLES)
 
 
-@pytest.mark.parametrize("make", UNITS)
+@pytest.mark.parametrize("make", [*FAST, *OTHERS, *map(slow, SLOW)])
 def test_valid_never_waits_for_ready(
     make: Callable[[AttentionConfig], wiring.Component],
 ) -> None:

@@ -153,7 +153,7 @@ def retire(unit: JobRetire) -> Bench:
 
 
 def test_intake() -> None:
-    """For all time, by property directed reachability; 333 flip-flops."""
+    """For all time, by property directed reachability; 442 flip-flops."""
     prove(intake(JobIntake(CONFIG)))
 
 

@@ -84,7 +84,7 @@ def ordering(unit: Sequencer) -> Bench:
 
 
 def test_sequencer() -> None:
-    """For all time, by property directed reachability; FFS flip-flops."""
+    """For all time, by property directed reachability; 489 flip-flops."""
     prove(ordering(Sequencer(CONFIG)))
 
 
