@@ -61,15 +61,15 @@ def gearbox(_config: AttentionConfig) -> Gearbox:
 FAST: list[Callable[[AttentionConfig], wiring.Component]] = [
     gearbox,
     JobRetire,
-    KeyAccumulator,
     OperandSelect,
-    ScoreCollector,
 ]
 SLOW: list[Callable[[AttentionConfig], wiring.Component]] = [
     ContributionMerge,
     JobIntake,
+    KeyAccumulator,
     KeyUnpacker,
     Normaliser,
+    ScoreCollector,
     ScoreUnit,
     Sequencer,
     Softmax,
