@@ -84,7 +84,11 @@ def cutting(gearbox: Gearbox, *, element_bits: int, elements: int) -> Bench:
 
 
 #: Bits and number of the elements: three or eight units in a beat, a beat and more than one.
-CASES = [(96, 3), (48, 5), (32, 5), (128, 2), (64, 1)]
+CASES = [
+    (96, 3),
+    (64, 1),
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in ((48, 5), (32, 5), (128, 2))),
+]
 
 
 @pytest.mark.parametrize(("element_bits", "elements"), CASES)

@@ -113,7 +113,7 @@ def test_selector() -> None:
 
 @pytest.mark.slow
 def test_selector_of_eight_candidates() -> None:
-    """For all time, by property directed reachability; 306 flip-flops, 77 of them different."""
+    """For all time, by property directed reachability; 306 flip-flops, 82 of them different."""
     config = replace(CONFIG, max_context=96)
     assert config.max_chunks == 8
     prove(sorting(Selector(config), config, score_bits=3), seconds=900)

@@ -66,7 +66,7 @@ def test_short_queue(depth: int) -> None:
 
 @pytest.mark.parametrize("depth", [9, pytest.param(12, marks=pytest.mark.slow)])
 def test_long_queue(depth: int) -> None:
-    """For all time, by property directed reachability; 40 and 46 flip-flops."""
+    """For all time, by property directed reachability; 40 and 45 flip-flops."""
     assert depth > StreamFIFO.REGISTERS
     prove(passage(StreamFIFO(WIDTH, depth=depth), capacity=depth, latency=2))
 
