@@ -158,6 +158,7 @@ class Product(wiring.Component):
         return m
 
 
+@pytest.mark.slow
 def test_no_answer_in_time() -> None:
     bench = Bench(Product())
     a, b = bench.inputs["a"], bench.inputs["b"]

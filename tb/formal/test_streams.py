@@ -58,7 +58,9 @@ def test_register() -> None:
     prove(passage(StreamRegister(WIDTH), capacity=1, latency=1))
 
 
-@pytest.mark.parametrize("depth", [2, 3, 5, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "depth", [2, 3, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 8))]
+)
 def test_short_queue(depth: int) -> None:
     """For all time, by property directed reachability; 17 to 33 flip-flops."""
     prove(passage(StreamFIFO(WIDTH, depth=depth), capacity=depth, latency=1))
