@@ -34,7 +34,7 @@ class Refused(ValueError):
 
 
 @click.command()
-@click.argument("test", type=click.Choice(list(SCENARIOS)))
+@click.argument("test", metavar="TEST", type=click.Choice(list(SCENARIOS)))
 @click.option("--preset", metavar="NAME", help=f"Named configuration, else {DEFAULT_PRESET}.")
 @click.option(
     "--config", "config_file", type=click.Path(path_type=Path), help="Configuration in TOML."

@@ -11,6 +11,7 @@ from typing import Any
 
 from hw.config import AttentionConfig
 from hw.cores.attention_core import AttentionCore
+from hw.selection import source_of
 from hw.tools.progress import step
 from hw.tools.verilog import emit
 from tb.harness.files import REPOSITORY, locked
@@ -36,7 +37,7 @@ class Emission:
 @cache
 def emission(config: AttentionConfig) -> Emission:
     """The emitted core of ``config``."""
-    name = f"{config.name}-{config.config_hash:08x}-{_generator_digest()}"
+    name = f"{config.name}-{config.config_hash:08x}-{_generator_digest(config)}"
     directory = EMISSION_ROOT / name
     sidecar = directory / f"{MODULE}.json"
     with locked(EMISSION_ROOT / "locks" / name):
@@ -50,8 +51,9 @@ def emission(config: AttentionConfig) -> Emission:
     return Emission(directory / f"{MODULE}.v", json.loads(sidecar.read_text()))
 
 
-def _generator_digest() -> str:
-    state = hashlib.sha256()
+def _generator_digest(config: AttentionConfig) -> str:
+    # A user's policy may lie anywhere.
+    state = hashlib.sha256(source_of(config.group_combine).read_bytes())
     for file in sorted((REPOSITORY / "hw").rglob("*.py")):
         state.update(str(file.relative_to(REPOSITORY)).encode() + b"\0")
         state.update(file.read_bytes())
