@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from golden.memory_image.bundle import GoldenDataError
 from hw.config import preset
 from hw.formats import KVFormat, Mode
 from tb import run as command
 from tb.attention import golden_data as golden
 from tb.attention import report as reports
+from tb.attention.catalogue import SCENARIOS
 from tb.attention.report import required_bytes, useful_digits
 from tb.attention.runner import AttentionRun, run_attention
 
@@ -75,13 +77,13 @@ def test_a_difference_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_fewer_jobs_than_planned_fail() -> None:
-    scenario = command.SCENARIOS["attention_faults"]
+    scenario = SCENARIOS["attention_faults"]
     path, data = golden.golden_data(scenario, TINY, 1)
     found = run_attention(TINY, data, seed=1, memory=scenario.memory)
-    report = reports.make_report(scenario, TINY, data, found, golden.REPOSITORY / path)
+    report = reports.make_report(scenario, TINY, data, found, path)
     assert report["passed"]
     found.comparison.jobs -= 1
-    report = reports.make_report(scenario, TINY, data, found, golden.REPOSITORY / path)
+    report = reports.make_report(scenario, TINY, data, found, path)
     assert not report["passed"]
 
 
@@ -107,7 +109,7 @@ def test_bad_options(arguments: list[str], message: str) -> None:
 @pytest.fixture
 def golden_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Golden data in a place of their own, to be spoiled."""
-    scenario = command.SCENARIOS["attention_fused"]
+    scenario = SCENARIOS["attention_fused"]
     content = golden.golden_data(scenario, TINY, 1)[0].read_bytes()
     monkeypatch.setattr(golden, "GOLDEN_ROOT", tmp_path)
     path = tmp_path / golden.file_name(scenario, TINY, 1, Mode.KVO)
@@ -128,10 +130,10 @@ def test_damaged_golden_data(golden_file: Path) -> None:
 
 def test_golden_data_of_another_configuration(golden_file: Path) -> None:
     other = replace(TINY, name="tiny", memory_tags=8)
-    scenario = command.SCENARIOS["attention_fused"]
+    scenario = SCENARIOS["attention_fused"]
     name = golden.file_name(scenario, other, 1, Mode.KVO)
     golden_file.rename(golden_file.with_name(name))
-    with pytest.raises(golden.GoldenDataError, match=f"config hash must be {other.config_hash:#x}"):
+    with pytest.raises(GoldenDataError, match=f"config hash must be {other.config_hash:#x}"):
         golden.golden_data(scenario, other, 1)
 
 

@@ -143,6 +143,9 @@ def print_summary(report: dict[str, Any], path: Path, console: Console) -> None:
     simulation = report["simulation"]
     verdict = "[bold green]PASSED[/]" if report["passed"] else "[bold red]FAILED[/]"
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    # A long path goes on in the next line rather than losing its end.
+    table.add_column(overflow="fold")
     table.add_row("verdict", f"{verdict}  {report['test']}: {report['description']}")
     table.add_row("tensors", report["tensors"])
     table.add_row(
