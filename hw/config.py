@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, fields
 from math import ceil, log2
 from typing import Any
 
+from hw.selection import PolicyError, selection_policy
+
 BEAT_BITS = 128
 BEAT_BYTES = BEAT_BITS // 8
 BURST_BYTES = 32
@@ -57,7 +59,8 @@ class AttentionConfig:
     budget: int = 384
     #: Bits of a tail value: 16 or 8.
     tail_value_bits: int = 16
-    #: How the estimates of a group's query heads become one selection score: ``max`` or ``mean``.
+    #: How the estimates of a group's query heads become one selection score: ``max``, ``mean``, or
+    #: a policy of your own (docs/extending.md).
     group_combine: str = "max"
     #: Longest context in tokens, 2 * window to 32768, a multiple of ``window``.
     max_context: int = 2048
@@ -106,7 +109,10 @@ class AttentionConfig:
         among("window", tuple(w for w in (16, 32, 64, 128) if w >= self.value_group))
         between("budget", 24, 512, self.chunk)
         among("tail_value_bits", (16, 8))
-        among("group_combine", ("max", "mean"))
+        try:
+            selection_policy(self.group_combine)
+        except PolicyError as error:
+            raise ConfigError(f"group_combine {error}") from error
         between("max_context", 2 * self.window, 32768, self.window)
         between("layers", 1, 256)
         between("kv_heads", 1, 256)
@@ -172,8 +178,8 @@ class AttentionConfig:
 
     @property
     def selection_bits(self) -> int:
-        """Signed bits of a selection score: a score, or for ``mean`` the sum over the rows."""
-        return 24 + (ceil(log2(self.rows)) if self.group_combine == "mean" else 0)
+        """Signed bits of a selection score: those of a score, or what the policy adds to them."""
+        return selection_policy(self.group_combine).bits(24, self.rows)
 
     # --- identity -------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from golden.reference.compress import (
 )
 from golden.reference.quantiser import query_fold
 from hw.config import AttentionConfig
+from hw.selection import selection_policy
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def estimate_chunks(query: Tensor, cache: CompressedCache, config: AttentionConf
     A KV head selects once: the estimates of its query heads are combined as ``group_combine`` says.
     """
     by_row = scores(query, base_keys(cache.closed).flatten(-3, -2))
-    return by_row.amax(-2) if config.group_combine == "max" else by_row.mean(-2)
+    return selection_policy(config.group_combine).reference(by_row.transpose(-1, -2))
 
 
 def select_chunks(estimate: Tensor, config: AttentionConfig) -> Tensor:

@@ -8,6 +8,7 @@ from golden.twin.numbers import fp16_fields, round_half_up, saturate
 from golden.twin.scale_bank import scale_bank
 from hw.config import AttentionConfig
 from hw.constants import KEY_SUM_BITS, SCORE_BIAS, SCORE_BITS
+from hw.selection import selection_policy
 
 
 def _scaled(a: Tensor, b: Tensor, scale: Tensor, minimum: Tensor) -> Tensor:
@@ -91,5 +92,5 @@ def score(key_sum: Tensor, query_scale: Tensor) -> Tensor:
 
 
 def selection_score(scores: Tensor, config: AttentionConfig) -> Tensor:
-    """Row "selection score": ``[..., rows]`` -> ``[...]``, the largest or the sum of the rows."""
-    return scores.amax(-1) if config.group_combine == "max" else scores.sum(-1)
+    """Row "selection score": ``[..., rows]`` -> ``[...]``, combined as ``group_combine`` says."""
+    return selection_policy(config.group_combine).twin(scores)

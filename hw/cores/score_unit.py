@@ -1,8 +1,6 @@
 """Key sums become scores: estimates go to the selector, the others to the softmax."""
 
-from functools import reduce
-
-from amaranth.hdl import Array, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Array, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -11,6 +9,7 @@ from hw.config import AttentionConfig
 from hw.constants import KEY_SUM_BITS, SCORE_BIAS, SCORE_BITS
 from hw.cores.payloads import candidate, chunk_bits, key_sums, key_tag, score_item
 from hw.formats import FP16_BITS
+from hw.selection import selection_policy
 from hw.streams import StreamRegister
 
 
@@ -102,10 +101,7 @@ class ScoreUnit(wiring.Component):
         done = register.output
         key = done.payload.key
         row_scores = [done.payload.score[row] for row in range(config.rows)]
-        if config.group_combine == "max":
-            combined: Value = reduce(lambda x, y: Mux(x >= y, x, y), row_scores)
-        else:
-            combined = sum(row_scores[1:], start=row_scores[0])
+        combined = selection_policy(config.group_combine).hardware(row_scores)
         chunk = Signal(chunk_bits(config))
         with m.If(candidates.valid & candidates.ready):
             m.d.sync += chunk.eq(Mux(key.last, 0, chunk + 1))
