@@ -11,19 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from golden.cache_formats import CACHE_FORMATS, Cache, Compressor, run_job
 from golden.memory_image import JobDescriptor, MemoryImage, query_beats
 from golden.memory_image.bundle import Arrays
-from golden.reference import (
-    CompressedCache,
-    DenseCache,
-    compress_cache,
-    dense_cache,
-    quantise_query,
-    saliency,
-)
 from golden.tensors import Tensors
-from golden.twin.attention import JobResult, attention
-from golden.twin.dense import dense_attention
 from hw.config import AttentionConfig
 from hw.formats import Mode, Status, job_fields
 
@@ -34,7 +25,7 @@ class JobCase:
 
     #: What a report calls it.
     label: str
-    cache: CompressedCache | DenseCache
+    cache: Cache
     #: ``[rows, d]``, as the model makes it.
     query: Tensor
     layer: int = 0
@@ -54,24 +45,14 @@ def case_from_tensors(
     layer: int = 0,
     kv_head: int = 0,
     mode: Mode = Mode.KVO,
+    compress: Compressor | None = None,
 ) -> JobCase:
-    """A job on the cache that ``tensors`` give in ``mode``, with the query of the newest token."""
-    cache: CompressedCache | DenseCache
-    if mode == Mode.KVO:
-        sums = saliency(tensors.queries, tensors.keys, config)
-        cache = compress_cache(tensors.keys, tensors.values, sums, config)
-    else:
-        cache = dense_cache(tensors.keys, tensors.values, mode, config)
+    """A job on the cache that ``tensors`` give, with the query of the newest token.
+
+    ``compress`` makes the cache, by default as the format of ``mode`` does.
+    """
+    cache = (compress or CACHE_FORMATS[mode].compress)(tensors, config)
     return JobCase(label=label, cache=cache, query=tensors.query, layer=layer, kv_head=kv_head)
-
-
-def run_twin(case: JobCase, config: AttentionConfig) -> tuple[Tensor, Tensor, JobResult]:
-    """Query codes and scales of the job, and what it must give."""
-    if isinstance(case.cache, DenseCache):
-        codes, scale = quantise_query(case.query, case.cache.key_scale)
-        return codes, scale, dense_attention(codes, scale, case.cache, config)
-    codes, scale = quantise_query(case.query)
-    return codes, scale, attention(codes, scale, case.cache, config)
 
 
 def make_workload(cases: Sequence[JobCase], config: AttentionConfig) -> Arrays:
@@ -104,7 +85,7 @@ def make_workload(cases: Sequence[JobCase], config: AttentionConfig) -> Arrays:
     }
     selections: list[Tensor] = []
     for number, case in enumerate(cases):
-        codes, scale, result = run_twin(case, config)
+        codes, scale, result = run_job(case.query, case.cache, config)
         placement = image.place(case.cache)
         for region, offset, content in case.poison:
             start = getattr(placement, f"{region}_address") + offset
@@ -116,7 +97,7 @@ def make_workload(cases: Sequence[JobCase], config: AttentionConfig) -> Arrays:
             job_id=number & 0xFFFF,
             layer=case.layer,
             kv_head=case.kv_head,
-            value_scale=int(case.cache.value_scale) if isinstance(case.cache, DenseCache) else 0,
+            value_scale=CACHE_FORMATS[case.cache.mode].value_scale(case.cache),
         )
         descriptor = replace(descriptor, **dict(case.spoiled))  # type: ignore[arg-type]
         beats = query_beats(codes)

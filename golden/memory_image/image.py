@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from golden.memory_image.dense_records import pack_dense
-from golden.memory_image.records import pack_base_blocks, pack_chunks, pack_tail, unpack_cache
+from golden.memory_image.records import unpack_cache
+from golden.memory_image.regions import REGIONS, pack_regions
 from golden.reference import CompressedCache, DenseCache
 from hw.config import BURST_BYTES, AttentionConfig
 from hw.formats import KVFormat, Mode
@@ -71,21 +71,25 @@ class MemoryImage:
         ------
         MemoryImageError
             The image would exceed ``memory_bytes``; it is left as it was.
+        RecordError
+            The cache breaks a rule of its records.
         """
+        regions = pack_regions(cache, self.config)
         before = len(self.data)
         try:
-            if isinstance(cache, DenseCache):
-                address = self._append(pack_dense(cache, self.config), gap)
-                return Placement(cache.context, 0, 0, address, cache.mode)
-            return Placement(
-                context=cache.context,
-                base_address=self._append(pack_base_blocks(cache.closed, self.config), gap),
-                chunk_address=self._append(pack_chunks(cache.closed, self.config), gap),
-                tail_address=self._append(pack_tail(cache.tail, self.config), gap),
-            )
+            address = {
+                name: self._append(regions[name], gap) if name in regions else 0 for name in REGIONS
+            }
         except MemoryImageError:
             del self.data[before:]
             raise
+        return Placement(
+            context=cache.context,
+            base_address=address["base"],
+            chunk_address=address["chunk"],
+            tail_address=address["tail"],
+            mode=cache.mode,
+        )
 
     def read(self, placement: Placement) -> CompressedCache:
         """The compressed cache that lies at ``placement``."""

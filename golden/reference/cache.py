@@ -17,6 +17,7 @@ from golden.reference.quantiser import (
     symmetric_values,
 )
 from hw.config import AttentionConfig
+from hw.formats import Mode
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class CompressedCache:
     #: Closed windows, ``[..., windows]`` leading; ``windows`` may be 0.
     closed: CompressedWindow
     tail: Tail
+
+    @property
+    def mode(self) -> Mode:
+        """What a job on this cache says."""
+        return Mode.KVO
 
 
 def compress_tail(keys: Tensor, values: Tensor, config: AttentionConfig) -> Tail:
