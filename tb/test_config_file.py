@@ -14,13 +14,16 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from hw.config import AttentionConfig, ConfigError, preset
+from hw.config import PRESETS, AttentionConfig, ConfigError, preset
 from hw.config_file import DEFAULT_PRESET, choose_config, load_config
 from hw.tools import __main__ as tools
 from tb import run as bench
 from tb.harness.files import REPOSITORY
 
 TINY, LM = preset("tiny"), preset("lm")
+
+#: As messages list them.
+NAMES = ", ".join(PRESETS)
 
 
 def write(directory: Path, text: str, name: str = "mine.toml") -> Path:
@@ -70,9 +73,9 @@ def test_the_name_comes_from_the_file(tmp_path: Path, stem: str, name: str) -> N
         ("pre_set = 'lm'", "there is no field 'pre_set'; did you mean 'preset'?"),
         ("memory_tag = 2", "there is no field 'memory_tag'; did you mean 'memory_tags'?"),
         ("[rows]\nx = 1", "rows must be an integer from 1 to 4, not {'x': 1}"),
-        ("preset = 'huge'", "preset must be one of tiny, lm, not 'huge'"),
-        ("preset = 5", "preset must be one of tiny, lm, not 5"),
-        ("preset = ['lm']", "preset must be one of tiny, lm, not ['lm']"),
+        ("preset = 'huge'", f"preset must be one of {NAMES}, not 'huge'"),
+        ("preset = 5", f"preset must be one of {NAMES}, not 5"),
+        ("preset = ['lm']", f"preset must be one of {NAMES}, not ['lm']"),
         ("name = 5", "name must be a string, not 5"),
         ("name = ''", "name must be letters, digits, - and _, not ''"),
         ("name = 'a b'", "name must be letters, digits, - and _, not 'a b'"),
@@ -121,14 +124,14 @@ def test_preset_or_file(tmp_path: Path) -> None:
     both = f"give a preset or a configuration file, not both ('tiny' and '{file}')"
     with pytest.raises(ConfigError, match=re.escape(both)):
         choose_config("tiny", file)
-    with pytest.raises(ConfigError, match="preset must be one of tiny, lm, not ''"):
+    with pytest.raises(ConfigError, match=f"preset must be one of {NAMES}, not ''"):
         choose_config("", None)
 
 
 def test_tools_take_a_configuration_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Elaborating a core takes seconds; here only the way of the configuration matters.
     monkeypatch.setattr(tools, "AttentionCore", lambda config: config)
-    monkeypatch.setattr(tools, "emit", lambda config, name: {f"{name}.txt": repr(config)})
+    monkeypatch.setattr(tools, "emit", lambda config, name, **_: {f"{name}.txt": repr(config)})
     file = write(tmp_path, "memory_tags = 2\nreorder_beats = 64")
     arguments = ["verilog", "--config", str(file), "--output", str(tmp_path)]
     done = CliRunner().invoke(tools.main, arguments, catch_exceptions=False)
@@ -148,7 +151,7 @@ def test_commands_refuse_in_one_line_with_status_2(
     file = write(tmp_path, "row = 1")
     for arguments, message in (
         (["--config", str(file)], f"{file}: there is no field 'row'; did you mean 'rows'?"),
-        (["--preset", "huge"], "preset must be one of tiny, lm, not 'huge'"),
+        (["--preset", "huge"], f"preset must be one of {NAMES}, not 'huge'"),
         (
             ["--preset", "lm", "--config", str(file)],
             f"give a preset or a configuration file, not both ('lm' and '{file}')",
@@ -172,13 +175,13 @@ def test_commands_refuse_in_one_line_with_status_2(
 )
 def test_make_hands_its_values_on(command: str, given: list[str], expected: list[str]) -> None:
     """A dry run shows the command line; values of an outer make must play no part."""
-    outer = ("PRESET", "CONFIG", "KV", "ARGS", "TEST", "SEED", "WAVES")
+    outer = ("PRESET", "CONFIG", "KV", "MODE", "DRIVER", "SRAM", "ARGS", "TEST", "SEED", "WAVES")
     environment = {
         name: value
         for name, value in os.environ.items()
         if name not in outer and not name.startswith(("MAKE", "MFLAGS"))
     }
-    kv = ["KV=k v.safetensors"] if command == "sim" else []
+    kv = ["KV=k v.safetensors", "MODE=dense8"] if command == "sim" else []
     shown = subprocess.run(
         ["make", "--dry-run", command, *given, *kv],
         cwd=REPOSITORY,
@@ -191,6 +194,7 @@ def test_make_hands_its_values_on(command: str, given: list[str], expected: list
     words = shlex.split(line)[3:]
     if command == "sim":
         tensors = ["--kv", "k v.safetensors"]
-        assert words == ["attention_fused", *expected, *tensors, "--seed", "1"]
+        others = ["--mode", "dense8", "--seed", "1", "--driver", "cocotb"]
+        assert words == ["attention_fused", *expected, *tensors, *others]
     else:
         assert words == [command, *expected]

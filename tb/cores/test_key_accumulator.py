@@ -139,7 +139,7 @@ def test_derived_widths(name: str) -> None:
     config = CONFIGS[name]
     ports = device(name).signature.members
     widths = {port: len(ports[port].signature.create().payload.as_value()) for port in ports}
-    key = 2 + 2 + 3 + 3 + 16
+    key = 3 + 2 + 3 + 3 + 16
     assert widths == {
         "scaled": 46 * config.rows + 2 + key,
         "base": 32 * config.rows,
