@@ -39,23 +39,23 @@ class AttentionConfig:
 
     #: Name shown in reports and file names; letters, digits, ``-`` and ``_``.
     name: str = "custom"
-    #: Channels of one head: 32, 64 or 128.
+    #: Channels of one head: 32, 64, 96, 128, 192 or 256.
     head_dim: int = 64
-    #: Query heads that share one KV head (rows of the PE array): 1 to 4.
+    #: Query heads that share one KV head (rows of the PE array): 1 to 8.
     rows: int = 2
     #: Tokens of one window: 16, 32, 64 or 128, at least ``value_group``.
     window: int = 64
-    #: Tokens of one chunk: 8.
+    #: Tokens of one chunk: 4, 8 or 16.
     chunk: int = 8
-    #: Channels of one key quantisation group: 16 or 32.
+    #: Channels of one key quantisation group: 16, 32 or 64, a divisor of ``head_dim``.
     group: int = 32
     #: Channels that keep their delta code in each group: 1 to ``group``/2.
     key_keep: int = 8
-    #: Reordered tokens of one value quantisation group: 16 or 32.
+    #: Reordered tokens of one value quantisation group: 16, 32 or 64.
     value_group: int = 32
     #: Not-base tokens whose value code is kept, per channel and value group.
     value_keep: int = 12
-    #: Closed tokens read in the formal pass, a multiple of ``chunk``, 24 to 512.
+    #: Closed tokens read in the formal pass, a multiple of ``chunk``, 3 * chunk to 512.
     budget: int = 384
     #: Bits of a tail value: 16 or 8.
     tail_value_bits: int = 16
@@ -99,15 +99,15 @@ class AttentionConfig:
 
         if not self.name or not all(c.isalnum() or c in "-_" for c in self.name):
             raise ConfigError(f"name must be letters, digits, - and _, not {self.name!r}")
-        among("head_dim", (32, 64, 128))
-        between("rows", 1, 4)
-        among("chunk", (8,))
-        among("group", (16, 32))
+        among("head_dim", (32, 64, 96, 128, 192, 256))
+        between("rows", 1, 8)
+        among("chunk", (4, 8, 16))
+        among("group", tuple(g for g in (16, 32, 64) if self.head_dim % g == 0))
         between("key_keep", 1, self.group // 2)
-        among("value_group", (16, 32))
+        among("value_group", (16, 32, 64))
         between("value_keep", 1, self.value_group - self.value_group // self.chunk)
         among("window", tuple(w for w in (16, 32, 64, 128) if w >= self.value_group))
-        between("budget", 24, 512, self.chunk)
+        between("budget", 3 * self.chunk, 512, self.chunk)
         among("tail_value_bits", (16, 8))
         try:
             selection_policy(self.group_combine)

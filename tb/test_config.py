@@ -56,6 +56,9 @@ LM = preset("lm")
             },
         ),
         (replace(LM, budget=24), {"top_chunks": 3}),
+        (replace(LM, chunk=4), {"top_chunks": 96, "max_chunks": 480, "max_attended": 2048}),
+        (replace(LM, chunk=16, budget=48), {"top_chunks": 3, "max_chunks": 120}),
+        (replace(LM, head_dim=192, group=64), {"groups": 3}),
         (replace(LM, head_dim=128, group=16), {"groups": 8}),
         (replace(LM, group_combine="mean", rows=1), {"selection_bits": 24}),
         (replace(LM, group_combine="mean", rows=2), {"selection_bits": 25}),
@@ -120,18 +123,18 @@ def test_check_cache(context: int, head_dim: int, message: str) -> None:
     [
         ("name", "", "name must be letters, digits, - and _, not ''"),
         ("name", "a b", "name must be letters, digits, - and _, not 'a b'"),
-        ("head_dim", 48, "head_dim must be one of 32, 64, 128, not 48"),
-        ("rows", 0, "rows must be an integer from 1 to 4, not 0"),
-        ("rows", 5, "rows must be an integer from 1 to 4, not 5"),
-        ("rows", True, "rows must be an integer from 1 to 4, not True"),
-        ("rows", 2.0, "rows must be an integer from 1 to 4, not 2.0"),
+        ("head_dim", 48, "head_dim must be one of 32, 64, 96, 128, 192, 256, not 48"),
+        ("rows", 0, "rows must be an integer from 1 to 8, not 0"),
+        ("rows", 9, "rows must be an integer from 1 to 8, not 9"),
+        ("rows", True, "rows must be an integer from 1 to 8, not True"),
+        ("rows", 2.0, "rows must be an integer from 1 to 8, not 2.0"),
         ("window", 16, "window must be one of 32, 64, 128, not 16"),
         ("window", 96, "window must be one of 32, 64, 128, not 96"),
-        ("chunk", 16, "chunk must be one of 8, not 16"),
-        ("group", 8, "group must be one of 16, 32, not 8"),
+        ("chunk", 12, "chunk must be one of 4, 8, 16, not 12"),
+        ("group", 8, "group must be one of 16, 32, 64, not 8"),
         ("key_keep", 0, "key_keep must be an integer from 1 to 16, not 0"),
         ("key_keep", 17, "key_keep must be an integer from 1 to 16, not 17"),
-        ("value_group", 64, "value_group must be one of 16, 32, not 64"),
+        ("value_group", 8, "value_group must be one of 16, 32, 64, not 8"),
         ("value_keep", 0, "value_keep must be an integer from 1 to 28, not 0"),
         ("value_keep", 29, "value_keep must be an integer from 1 to 28, not 29"),
         ("budget", 16, "budget must be an integer from 24 to 512 and a multiple of 8, not 16"),
@@ -194,6 +197,20 @@ def test_fields_limit_each_other() -> None:
     with pytest.raises(ConfigError, match=r"^value_keep must be an integer from 1 to 14, not 15$"):
         AttentionConfig(value_group=16, value_keep=15)
     assert AttentionConfig(value_group=16, window=16).window == 16
+    # A group divides the head, a window holds a value group, a budget has three chunks.
+    for head_dim in (32, 96):
+        with pytest.raises(ConfigError, match=r"^group must be one of 16, 32, not 64$"):
+            AttentionConfig(head_dim=head_dim, group=64)
+    with pytest.raises(ConfigError, match=r"^window must be one of 64, 128, not 32$"):
+        AttentionConfig(value_group=64, window=32)
+    for chunk, keep in ((4, 24), (16, 30)):
+        message = f"^value_keep must be an integer from 1 to {keep}, not {keep + 1}$"
+        with pytest.raises(ConfigError, match=message):
+            AttentionConfig(chunk=chunk, value_keep=keep + 1)
+        message = f"^budget must be an integer from {3 * chunk} to 512 and a multiple of {chunk}, "
+        for budget in (2 * chunk, 512 + chunk, 100 + chunk // 2):
+            with pytest.raises(ConfigError, match=f"{message}not {budget}$"):
+                AttentionConfig(chunk=chunk, budget=budget)
     with pytest.raises(ConfigError, match=r"^max_context must be an integer from 256 to"):
         AttentionConfig(window=128, max_context=128)
 
@@ -215,6 +232,7 @@ def test_hash_covers_everything_but_the_name(monkeypatch: pytest.MonkeyPatch) ->
         "head_dim": 128,
         "rows": 1,
         "window": 32,
+        "chunk": 4,
         "group": 16,
         "key_keep": 7,
         "value_group": 16,
@@ -230,8 +248,7 @@ def test_hash_covers_everything_but_the_name(monkeypatch: pytest.MonkeyPatch) ->
         "memory_tags": 8,
         "reorder_beats": 128,
     }
-    # ``chunk`` has one legal value.
-    assert set(other) == {field.name for field in fields(LM)} - {"name", "chunk"}
+    assert set(other) == {field.name for field in fields(LM)} - {"name"}
     hashes = {replace(LM, **{k: v}).config_hash for k, v in other.items()}  # type: ignore[arg-type]
     assert len(hashes | {LM.config_hash, TINY.config_hash}) == len(other) + 2
     before = LM.config_hash

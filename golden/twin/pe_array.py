@@ -40,12 +40,17 @@ def pe_array(
         a[..., 0] = (codes * operand).sum(-1)
         b[..., 0] = (mask * operand).sum(-1)
     elif kind is StepKind.VALUES:
-        channels = digits.view(n, 1, _LANES, 16)
-        base, others = operand[:, :, None, 0], operand[:, :, None, 1:8]
+        per_step = 2 if config.chunk == 16 else _LANES
+        channels = digits.view(n, 1, per_step, -1)
+        base, others = operand[:, :, None, 0], operand[:, :, None, 1 : config.chunk]
         base_code = channels[..., 14] + 4 * channels[..., 15]
+        # Tokens 1 to 7, 8 to 14, 15; of the first ones only those that the chunk has.
+        few = min(7, config.chunk - 1)
+        parts = (channels[..., :few], channels[..., 16:23], channels[..., 30:31])
+        masks = (channels[..., 7 : 7 + few], channels[..., 23:30], channels[..., 31:32])
         ratio = config.value_step_ratio
-        a[:] = base_code * base + ratio * (channels[..., :7] * others).sum(-1)
-        b[:] = ratio * (base + (channels[..., 7:14] * others).sum(-1))
+        a[..., :per_step] = base_code * base + ratio * (torch.cat(parts, -1) * others).sum(-1)
+        b[..., :per_step] = ratio * (base + (torch.cat(masks, -1) * others).sum(-1))
     else:
         weights = torch.tensor([1, 4, 16, 64])
         code = (digits.view(n, 1, DIGITS // 4, 4) * weights).sum(-1)
@@ -54,6 +59,6 @@ def pe_array(
         if kind is StepKind.KEYS:
             a[..., 0] = (code * operand[..., :16]).sum(-1)
         else:
-            a[..., 0] = (code[..., :8] * operand[..., :8]).sum(-1)
-            a[..., 1] = (code[..., 8:] * operand[..., :8]).sum(-1)
+            channels = code.view(n, 1, -1, config.chunk)
+            a[..., : channels.shape[2]] = (channels * operand[:, :, None, : config.chunk]).sum(-1)
     return a, b

@@ -31,9 +31,9 @@ class Steps:
     #: FP16 patterns ``[n, 4]``, 0 in lanes that the kind does not use.
     scale: Tensor
     minimum: Tensor
-    #: Key group ``[n]``, and the half of it that the step's bytes meet.
+    #: Key group ``[n]``, and which 16 channels of it the bytes meet, or which 32 the deltas.
     group: Tensor
-    half: Tensor
+    part: Tensor
     #: ``[n]``: what the key passes are told. ``first`` and ``last`` hold for all steps of a token
     #: or unit: of the first and last base key of a job, of the first and last unit of a job.
     base: Tensor
@@ -94,7 +94,7 @@ def _key_steps(
         scale=lane_0(scale),
         minimum=lane_0(minimum),
         group=group,
-        half=beat % per_group,
+        part=beat % per_group,
         group_end=(beat % per_group) == per_group - 1,
         key_end=beat == per_key - 1,
         **{name: x[key] for name, x in given.items()},
@@ -165,7 +165,7 @@ def dense_key_steps(cache: DenseCache, block: int, config: AttentionConfig) -> S
         signed=plane == planes - 1,
         wide=one * (planes == 2),
         group=channels // per_group,
-        half=channels % per_group,
+        part=channels % per_group,
         tail=one,
         dense=one,
         group_end=end,
@@ -179,17 +179,17 @@ def dense_key_steps(cache: DenseCache, block: int, config: AttentionConfig) -> S
 def tail_value_steps(codes: Tensor, bits: int, block: int, config: AttentionConfig) -> Steps:
     """The values of a block of a tail or of a dense cache, signed codes ``[tokens, d]``.
 
-    Per quad of channels and byte plane two steps of two channels.
+    Per quad of channels and byte plane ``C / 4`` steps of ``16 / C`` channels.
     """
-    codes = _block(codes, block, config).T.reshape(-1, 1, 2, 2 * config.chunk)
+    codes = _block(codes, block, config).T.reshape(-1, 1, config.chunk // _LANES, _BYTES)
     planes = bits // 8
     plane = torch.arange(planes).reshape(1, planes, 1, 1)
-    #: ``[quad, plane, pair of channels, channel and token]``
+    #: ``[quad, plane, step, channel and token]``
     split = (codes >> (8 * plane)) & 255
     top = (plane == planes - 1).expand((*split.shape[:3], 1))
     return _steps(
         StepKind.TAIL_VALUES,
-        _digits(split.reshape(-1, 2 * config.chunk), 4),
+        _digits(split.reshape(-1, _BYTES), 4),
         signed=top.flatten(),
         wide=torch.tensor(bits == 16),
     )
@@ -198,41 +198,53 @@ def tail_value_steps(codes: Tensor, bits: int, block: int, config: AttentionConf
 def delta_steps(
     closed: CompressedWindow, chunk: int, config: AttentionConfig, *, last: bool
 ) -> Steps:
-    """The deltas of a chunk, a step per token and group; ``last`` if it is the job's last unit."""
+    """The deltas of a chunk, a step per token and up to 32 channels of a group.
+
+    ``last`` if it is the job's last unit.
+    """
     tokens, groups = config.chunk - 1, config.groups
-    digits = torch.zeros(tokens * groups, DIGITS, dtype=torch.int64)
-    digits[:, : config.group] = closed.delta_codes[chunk].reshape(-1, config.group)
-    half = DIGITS // 2
-    digits[:, half : half + config.group] = closed.delta_mask[chunk].reshape(-1, config.group)
-    step = torch.arange(tokens * groups)
+    channels = min(config.group, DIGITS // 2)
+    parts = config.group // channels
+    count = tokens * groups * parts
+    digits = torch.zeros(count, 2, DIGITS // 2, dtype=torch.int64)
+    digits[:, 0, :channels] = closed.delta_codes[chunk].reshape(-1, channels)
+    digits[:, 1, :channels] = closed.delta_mask[chunk].reshape(-1, channels)
+    step = torch.arange(count)
+    element = step // parts
+    group = element % groups
+    group_end = step % parts == parts - 1
     pad = (0, _LANES - 1)
+    scale = closed.delta_scale[chunk].reshape(-1, 1)[element]
+    minimum = closed.delta_minimum[chunk].reshape(-1, 1)[element]
     return _steps(
         StepKind.DELTAS,
-        digits,
-        scale=torch.nn.functional.pad(closed.delta_scale[chunk].reshape(-1, 1), pad),
-        minimum=torch.nn.functional.pad(closed.delta_minimum[chunk].reshape(-1, 1), pad),
-        group=step % groups,
-        opening=step == 0,
-        group_end=torch.ones_like(step),
-        key_end=step % groups == groups - 1,
+        digits.flatten(1),
+        scale=torch.nn.functional.pad(scale, pad),
+        minimum=torch.nn.functional.pad(minimum, pad),
+        group=group,
+        part=step % parts,
+        opening=element == 0,
+        group_end=group_end,
+        key_end=group_end & (group == groups - 1),
         present=torch.ones_like(step),
         last=torch.tensor(last),
     )
 
 
 def value_steps(closed: CompressedWindow, chunk: int, config: AttentionConfig) -> Steps:
-    """The values of a chunk, four channels a step."""
-    channel = torch.cat(
-        (
-            closed.value_codes[chunk].T,
-            closed.value_mask[chunk].T,
-            _digits(closed.value_base[chunk].unsqueeze(-1), 2),
-        ),
-        -1,
-    )
+    """The values of a chunk, four channels a step, or two with chunks of 16 tokens."""
+    codes, mask = closed.value_codes[chunk].T, closed.value_mask[chunk].T
+    missing = (0, max(0, 7 - codes.shape[1]))
+    first = [torch.nn.functional.pad(x[:, :7], missing) for x in (codes, mask)]
+    base = _digits(closed.value_base[chunk].unsqueeze(-1), 2)
+    more = [codes[:, 7:14], mask[:, 7:14], codes[:, 14:], mask[:, 14:]]
+    digits = torch.cat((*first, base, *more), -1).reshape(-1, DIGITS)
+    step = torch.arange(len(digits))
+    per_quad = _LANES * len(digits) // config.head_dim
     return _steps(
         StepKind.VALUES,
-        channel.reshape(-1, DIGITS),
-        scale=closed.value_scale[chunk].reshape(-1, _LANES),
-        minimum=closed.value_minimum[chunk].reshape(-1, _LANES),
+        digits,
+        scale=closed.value_scale[chunk].reshape(-1, _LANES)[step // per_quad],
+        minimum=closed.value_minimum[chunk].reshape(-1, _LANES)[step // per_quad],
+        group_end=(step % per_quad == 1),
     )

@@ -8,7 +8,7 @@ from hw.arithmetic import saturate, shift_right_half_up
 from hw.config import AttentionConfig
 from hw.constants import SCALED_BITS, TAIL_VALUE_SHIFT
 from hw.cores.lanes import LANES
-from hw.cores.payloads import TAIL_SUM_BITS, contribution, tail_sums, unit_header
+from hw.cores.payloads import contribution, tail_sum_bits, tail_sums, unit_header
 from hw.streams import StreamRegister
 
 FP16_EXPONENT_MAX = 31
@@ -71,11 +71,12 @@ class ContributionMerge(wiring.Component):
             m.d.sync += quad.eq(Mux(quad == quads - 1, 0, quad + 1))
 
         # sat(rhu(R * v, n - Emax)): shifted left by Emax first, then right by n.
+        scaled_bits = tail_sum_bits(config) + 3
         for row in range(config.rows):
             for lane in range(LANES):
-                scaled_sum = Signal(signed(TAIL_SUM_BITS + 3), name=f"tail_{row}_{lane}")
+                scaled_sum = Signal(signed(scaled_bits), name=f"tail_{row}_{lane}")
                 m.d.comb += scaled_sum.eq(self.tail.payload.v[row][lane] * config.value_step_ratio)
-                left = (scaled_sum << unit.tail_exponent)[: TAIL_SUM_BITS + 3 + FP16_EXPONENT_MAX]
+                left = (scaled_sum << unit.tail_exponent)[: scaled_bits + FP16_EXPONENT_MAX]
                 aligned = shift_right_half_up(left.as_signed(), Const(TAIL_VALUE_SHIFT))
                 m.d.comb += merged.payload.y[row][lane].eq(
                     Mux(

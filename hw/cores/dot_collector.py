@@ -1,12 +1,12 @@
 """Dot products leave the PE array: to the scale bank, or to the tail's own sums."""
 
-from amaranth.hdl import Const, Module, Mux, Signal, signed
+from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.arithmetic import shift_right_half_up
-from hw.config import AttentionConfig
-from hw.constants import DENSE_KEY_SHIFT, DOT_BITS, QUERY_MAX
+from hw.config import BEAT_BYTES, DIGITS, AttentionConfig
+from hw.constants import DENSE_KEY_SHIFT, DOT_BITS, QUERY_MAX, SUM_BITS
 from hw.cores.lanes import LANES, lanes_layout
 from hw.cores.payloads import PAIRS, scaled_tag, step_tag, tail_sums
 from hw.formats import Mode, StepKind
@@ -21,7 +21,9 @@ class DotCollector(wiring.Component):
     Byte codes of a key group come in beats of 16: their dot products are added up until the group
     is complete and then meet the sum of the queries. So do those of a dense key, all channels as
     one group; its sum is aligned here and passes the scale bank with the scale 1. Tail values come
-    as byte planes of two channels at a time: they are joined to whole codes of four channels.
+    as byte planes of ``16 / C`` channels at a time: they are joined to codes of four channels. The
+    deltas of a group of 64 channels come in two steps, whose sums are added up in the same way, and
+    the values of chunks of 16 tokens come two channels at a time, which leave four at a time.
     Everything else passes.
 
     Parameters
@@ -68,13 +70,21 @@ class DotCollector(wiring.Component):
         is_keys = tag.kind == StepKind.KEYS
         is_tail = tag.kind == StepKind.TAIL_VALUES
 
-        # Keys: add up the beats of a group, of a dense key both byte planes of all channels.
+        # Keys: add up the beats of a group, of a dense key both byte planes of all channels; of a
+        # group of deltas both halves, if there are two.
+        in_parts = is_keys
+        if config.group > DIGITS // 2:
+            in_parts = is_keys | (tag.kind == StepKind.DELTAS)
         dense = is_keys & tag.key.dense
         high = tag.wide & tag.signed
         partial = Signal(data.ArrayLayout(signed(self._dense_bits), config.rows))
         opened = Signal()
-        forward = ~is_tail & (~is_keys | tag.key.group_end)
-        with m.If(take & is_keys):
+        forward = ~is_tail & (~in_parts | tag.key.group_end)
+        if config.chunk > 8:
+            # Closed values: the first two channels of four wait for the others.
+            is_values = tag.kind == StepKind.VALUES
+            forward &= ~is_values | tag.key.group_end
+        with m.If(take & in_parts):
             m.d.sync += opened.eq(~tag.key.group_end)
         out_tag = Signal(scaled_tag(config))
         m.d.comb += [
@@ -103,8 +113,27 @@ class DotCollector(wiring.Component):
                 part.eq(Mux(dense & high, lane[row][0].a << 8, lane[row][0].a)),
                 whole.eq(part + Mux(opened, partial[row], 0)),
             ]
-            with m.If(take & is_keys):
+            with m.If(take & in_parts):
                 m.d.sync += partial[row].eq(whole)
+            if config.group > DIGITS // 2:
+                kept = Signal(signed(SUM_BITS), name=f"kept_{row}")
+                with m.If(take & in_parts):
+                    m.d.sync += kept.eq(lane[row][0].b)
+                with m.If(in_parts):
+                    m.d.comb += [
+                        sums.payload.lane[row][0].a.eq(whole),
+                        sums.payload.lane[row][0].b.eq(lane[row][0].b + kept),
+                    ]
+            if config.chunk > 8:
+                first = [Signal.like(lane[row][i], name=f"first_{row}_{i}") for i in range(2)]
+                with m.If(take & is_values & ~tag.key.group_end):
+                    m.d.sync += [x.eq(lane[row][i]) for i, x in enumerate(first)]
+                with m.If(is_values):
+                    for i in range(2):
+                        m.d.comb += [
+                            sums.payload.lane[row][i].eq(first[i]),
+                            sums.payload.lane[row][2 + i].eq(lane[row][i]),
+                        ]
             with m.If(is_keys):
                 m.d.comb += [
                     sums.payload.lane[row][0].a.eq(
@@ -113,37 +142,43 @@ class DotCollector(wiring.Component):
                     sums.payload.lane[row][0].b.eq(tag.query_sum[row]),
                 ]
 
-        # Tail values: low bytes of two channel pairs, then (16-bit codes) their high bytes.
-        step = Signal(2)
-        final = step == Mux(tag.wide, 3, 1)
-        low = Signal(data.ArrayLayout(data.ArrayLayout(signed(DOT_BITS), LANES), config.rows))
-        first_high = Signal(data.ArrayLayout(data.ArrayLayout(signed(DOT_BITS), 2), config.rows))
+        final = self._join_tail(m, take & is_tail, tag.wide)
         m.d.comb += tail.valid.eq(result.valid & is_tail & final)
-        with m.If(take & is_tail):
-            m.d.sync += step.eq(Mux(final, 0, step + 1))
-        for row in range(config.rows):
-            fresh = [lane[row][0].a, lane[row][1].a]
-            with m.If(take & is_tail):
-                with m.Switch(step):
-                    with m.Case(0):
-                        m.d.sync += [low[row][0].eq(fresh[0]), low[row][1].eq(fresh[1])]
-                    with m.Case(1):
-                        m.d.sync += [low[row][2].eq(fresh[0]), low[row][3].eq(fresh[1])]
-                    with m.Case(2):
-                        m.d.sync += [
-                            first_high[row][0].eq(fresh[0]),
-                            first_high[row][1].eq(fresh[1]),
-                        ]
-            highs = [first_high[row][0], first_high[row][1], *fresh]
-            # 8-bit codes are high bytes above low bytes of 0.
-            narrow = [low[row][0], low[row][1], *fresh]
-            for i in range(LANES):
-                m.d.comb += tail.payload.v[row][i].eq(
-                    Mux(tag.wide, (highs[i] << 8) + low[row][i], narrow[i] << 8)
-                )
-
         with m.If(is_tail):
             m.d.comb += result.ready.eq(tail.ready | ~final)
         with m.Else():
             m.d.comb += result.ready.eq(sums.ready | ~forward)
         return m
+
+    def _join_tail(self, m: Module, take: Value, wide: Value) -> Value:
+        """Put the codes of four tail channels together; return whether the step is their last one.
+
+        A step brings the bytes of ``16 / C`` channels. The low bytes of four channels come before
+        (16-bit codes) their high bytes.
+        """
+        lane, v = self.result.payload.lane, self.tail.payload.v
+        channels = BEAT_BYTES // self._config.chunk
+        steps = LANES // channels
+        step = Signal(range(2 * steps))
+        final = Signal()
+        m.d.comb += final.eq(step == Mux(wide, 2 * steps - 1, steps - 1))
+        with m.If(take):
+            m.d.sync += step.eq(Mux(final, 0, step + 1))
+        for row in range(self._config.rows):
+            fresh = [lane[row][i].a for i in range(channels)]
+            # What the last step of all brings is never stored.
+            stored = [
+                Signal(signed(DOT_BITS), name=f"bytes_{row}_{i}")
+                for i in range((2 * steps - 1) * channels)
+            ]
+            with m.If(take):
+                for i in range(2 * steps - 1):
+                    with m.If(step == i):
+                        places = stored[i * channels : (i + 1) * channels]
+                        m.d.sync += [x.eq(y) for x, y in zip(places, fresh, strict=True)]
+            low, high = stored[:LANES], [*stored[LANES:], *fresh]
+            # 8-bit codes are high bytes above low bytes of 0.
+            narrow = [*stored[: LANES - channels], *fresh]
+            for i in range(LANES):
+                m.d.comb += v[row][i].eq(Mux(wide, (high[i] << 8) + low[i], narrow[i] << 8))
+        return final

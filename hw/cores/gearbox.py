@@ -13,6 +13,7 @@ from hw.cores.payloads import BEAT
 class Gearbox(wiring.Component):
     """Cuts a record of packed elements out of its beats: latency 1 cycle, one element a cycle.
 
+    Of elements with more bits than a beat, the first comes one cycle after its last beat.
     A record is ``elements`` elements of ``element_bits`` bits without gaps, padded to a beat; its
     last beat is marked ``last``. The next record's first beat may come with this one's last
     element, so records follow each other without a gap.
@@ -20,7 +21,7 @@ class Gearbox(wiring.Component):
     Parameters
     ----------
     element_bits : int
-        1 to 128.
+        At least 1.
     elements : int
         Elements of one record, at least 1.
 
@@ -37,8 +38,8 @@ class Gearbox(wiring.Component):
     """
 
     def __init__(self, *, element_bits: int, elements: int) -> None:
-        if not 1 <= element_bits <= BEAT_BITS:
-            raise ValueError(f"element_bits must be 1 to {BEAT_BITS}, not {element_bits!r}")
+        if element_bits < 1:
+            raise ValueError(f"element_bits must be at least 1, not {element_bits!r}")
         if elements < 1:
             raise ValueError(f"elements must be at least 1, not {elements!r}")
         self._element_bits = element_bits

@@ -10,9 +10,6 @@ from hw.constants import KEY_SUM_BITS, SCALED_BITS
 from hw.cores.payloads import key_sums, key_tag
 from hw.formats import StepKind
 
-#: Room for the groups of one token and the base's key sum before the sum saturates.
-WIDE_BITS = SCALED_BITS + 4
-
 
 class KeyAccumulator(wiring.Component):
     """Latency 1 cycle from a token's last group; one group a cycle, one more for a chunk's base.
@@ -53,12 +50,14 @@ class KeyAccumulator(wiring.Component):
         config = self._config
         scaled, base, out = self.scaled, self.base, self.key_sums
         key = scaled.payload.key
+        #: Room for the groups of one token and the base's key sum before the sum saturates.
+        wide_bits = SCALED_BITS + config.groups.bit_length()
 
         is_delta = scaled.payload.kind == StepKind.DELTAS
         #: The base of the current chunk has gone as token 0.
         opened = Signal()
         start = Signal.like(base.payload)
-        partial = Signal(data.ArrayLayout(signed(WIDE_BITS), config.rows))
+        partial = Signal(data.ArrayLayout(signed(wide_bits), config.rows))
         empty = Signal(init=1)
 
         free = ~out.valid | out.ready
@@ -83,7 +82,7 @@ class KeyAccumulator(wiring.Component):
             with m.If(key.key_end):
                 m.d.sync += [out.valid.eq(1), out.payload.key.eq(key)]
         for row in range(config.rows):
-            total = Signal(signed(WIDE_BITS), name=f"total_{row}")
+            total = Signal(signed(wide_bits), name=f"total_{row}")
             m.d.comb += total.eq(
                 scaled.payload.y[row] + Mux(empty, Mux(is_delta, start[row], 0), partial[row])
             )

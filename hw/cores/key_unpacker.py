@@ -54,7 +54,8 @@ class KeyUnpacker(wiring.Component):
 
         pairs_per_beat = BEAT_BYTES * 8 // PAIR.size
         scale_beats = layout.key_scale_bytes // BEAT_BYTES
-        assert layout.tail_scale_bytes == BEAT_BYTES, "8 tokens of FP16 fill one beat"
+        value_scale_beats = layout.tail_scale_bytes // BEAT_BYTES
+        scales_per_beat = min(config.chunk, BEAT_BYTES * 8 // FP16_BITS)
         beats_per_key = config.head_dim // BEAT_BYTES
         beats_per_group = config.group // BEAT_BYTES
 
@@ -85,7 +86,7 @@ class KeyUnpacker(wiring.Component):
             work.payload.signed.eq(header.dense & (high | ~header.wide)),
             work.payload.wide.eq(header.wide),
             work.payload.group.eq(group),
-            work.payload.half.eq(beat % beats_per_group if beats_per_group > 1 else 0),
+            work.payload.part.eq(beat % beats_per_group if beats_per_group > 1 else 0),
             work.payload.last.eq(last_present & key_end),
             work.payload.key.base.eq(~tail),
             work.payload.key.tail.eq(tail),
@@ -143,5 +144,13 @@ class KeyUnpacker(wiring.Component):
         with m.Else():
             m.d.comb += beats.ready.eq(1)
             with m.If(take):
-                m.d.sync += [value_scales.eq(beats.payload.data), section.eq(Section.CODES)]
+                bits = scales_per_beat * FP16_BITS
+                for i in range(value_scale_beats):
+                    with m.If(scale_beat == i):
+                        m.d.sync += value_scales.as_value()[i * bits : (i + 1) * bits].eq(
+                            beats.payload.data
+                        )
+                m.d.sync += scale_beat.eq(scale_beat + 1)
+                with m.If(scale_beat == value_scale_beats - 1):
+                    m.d.sync += [scale_beat.eq(0), section.eq(Section.CODES)]
         return m

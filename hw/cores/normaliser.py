@@ -143,7 +143,7 @@ class Normaliser(wiring.Component):
         with m.If(start & advance):
             m.d.sync += channel.eq(channel + 1)
             with m.If(item_end):
-                m.d.sync += item.eq(item + 1)
+                m.d.sync += item.eq(Mux(item == config.head_dim // LANES - 1, 0, item + 1))
         gathered = Signal(OUTPUT_BITS * (LANES - 1))
         result = saturate(shift_right_half_up(product, Const(_PRODUCT_DROP)), OUTPUT_BITS)
         with m.If(output.ready):

@@ -1,6 +1,6 @@
 """Steps meet their operands: queries for the key passes, weights for the value passes."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Array, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -53,8 +53,8 @@ class OperandSelect(wiring.Component):
     def __init__(self, config: AttentionConfig) -> None:
         self._config = config
         self.key_steps = Counter("key_steps", "steps of 16 one-byte key codes", unit="steps")
-        self.delta_steps = Counter("delta_steps", "steps of one delta group", unit="steps")
-        self.value_steps = Counter("value_steps", "steps of four value channels", unit="steps")
+        self.delta_steps = Counter("delta_steps", "steps of delta channels", unit="steps")
+        self.value_steps = Counter("value_steps", "steps of value channels", unit="steps")
         self.tail_steps = Counter("tail_value_steps", "steps of 16 tail value bytes", unit="steps")
         self.weight_wait = Counter("weight_wait", "cycles in which values waited for weights")
         self.counters = [
@@ -126,14 +126,11 @@ class OperandSelect(wiring.Component):
         ]
         for row in range(config.rows):
             queries = self.operand[row].as_value()
-            upper = queries[16 * OPERAND_BITS :] if config.group > 16 else queries
             with m.Switch(held.kind):
                 with m.Case(StepKind.KEYS):
-                    m.d.comb += step.payload.operand[row].eq(
-                        Mux(held.half, upper, queries[: 16 * OPERAND_BITS])
-                    )
+                    m.d.comb += step.payload.operand[row].eq(_part(queries, held.part, 16))
                 with m.Case(StepKind.DELTAS):
-                    m.d.comb += step.payload.operand[row].eq(queries)
+                    m.d.comb += step.payload.operand[row].eq(_part(queries, held.part, OPERANDS))
                 with m.Default():
                     m.d.comb += step.payload.operand[row].eq(held_weights[row].as_value())
 
@@ -146,3 +143,9 @@ class OperandSelect(wiring.Component):
             self.weight_wait.event.eq(value_wait),
         ]
         return m
+
+
+def _part(queries: Value, part: Value, channels: int) -> Value:
+    """``channels`` channels of a group's queries; all of a smaller group."""
+    bits = channels * OPERAND_BITS
+    return Array([queries[start : start + bits] for start in range(0, len(queries), bits)])[part]

@@ -100,9 +100,10 @@ def key_tag(config: AttentionConfig) -> data.StructLayout:
             "tail": 1,
             "dense": 1,
             "slot": slot_bits(config),
-            #: First step of a delta record: the base's own key sum comes before it.
+            #: First group of a delta record: the base's own key sum comes before it.
             "opening": 1,
-            #: Last step of the group, of the key.
+            #: Last step of the group, of the key. Where four value channels take two steps, the
+            #: second one has ``group_end``.
             "group_end": 1,
             "key_end": 1,
             "present": 1,
@@ -124,9 +125,9 @@ def work_layout(config: AttentionConfig) -> data.StructLayout:
             "signed": 1,
             "wide": 1,
             "pairs": PAIRS,
-            #: Key group, and the half of it that 16 one-byte codes meet.
+            #: Key group, and which 16 channels of it byte codes meet, or which 32 the deltas.
             "group": range(max(2, config.groups)),
-            "half": 1,
+            "part": range(max(2, config.group // 16)),
             "key": key_tag(config),
             #: Last step of its segment.
             "last": 1,
@@ -231,11 +232,15 @@ def contribution(config: AttentionConfig) -> data.StructLayout:
     )
 
 
-#: Bits of a tail value sum: 8 weights of 12 bits times 16-bit codes, signed; 8-bit codes count 256.
-TAIL_SUM_BITS = 12 + 3 + 16
+def tail_sum_bits(config: AttentionConfig) -> int:
+    """Bits of a tail value sum: a chunk's weights of 12 bits times signed 16-bit codes.
+
+    8-bit codes count 256.
+    """
+    return OPERAND_BITS + (config.chunk - 1).bit_length() + 16
 
 
 def tail_sums(config: AttentionConfig) -> data.StructLayout:
     """Weighted sums of the tail codes of four channels, before the common exponent."""
-    per_row = data.ArrayLayout(signed(TAIL_SUM_BITS), LANES)
+    per_row = data.ArrayLayout(signed(tail_sum_bits(config)), LANES)
     return data.StructLayout({"v": data.ArrayLayout(per_row, config.rows)})

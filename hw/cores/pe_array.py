@@ -20,7 +20,7 @@ class PEArray(wiring.Component):
     Parameters
     ----------
     config : AttentionConfig
-        Gives the rows and the value step ratio.
+        Gives the rows, the chunk and the value step ratio.
     tag_bits : int
         Bits of the tag that comes back with the result of its step; at least 1.
 

@@ -19,8 +19,10 @@ _LANE_DIGITS = DIGITS // LANES
 #: value) add to each other first, and those that have no such partner.
 _PAIRS = ((0, 4), (8, 12), (1, 5), (9, 13), (2, 6), (7, 11))
 _SINGLES = (3, 10, 14, 15)
-#: Token whose probability meets digit i of a lane of a ``VALUES`` step: codes, masks, base code.
-_VALUE_TOKENS = (*range(1, 8), *range(1, 8), 0, 0)
+#: Token whose probability meets digit i of a channel of a ``VALUES`` step: codes, masks, base code;
+#: with chunks of 16 tokens a second lane: codes, masks, and code and mask of the last token.
+_FIRST_TOKENS = (*range(1, 8), *range(1, 8), 0, 0)
+_MORE_TOKENS = (*range(8, 15), *range(8, 15), 15, 15)
 #: A product, a sum of 2, a sum of up to 7, a column of both lanes of a half, the weighted half.
 _PRODUCT = signed(OPERAND_BITS + 3)
 _PAIR = signed(OPERAND_BITS + 4)
@@ -37,14 +39,14 @@ class PERow(wiring.Component):
     several digits share. The adders after it serve all kinds: of the 16 digits of a lane they sum
     either the four columns of equal k mod 4, or codes and masks.
 
-    No sum can overflow, whatever the digits: a product is within -8190..12285, a column of 4
+    No sum can overflow: whatever the digits, a product is within -8190..12285, a column of 4
     products below 2**16, codes or masks (7 products) below 2**17, a half of weighted digits
-    8 * 4095 * 255 < 2**23, and ``b`` at most 5 * (4095 + 7 * 12285) < 2**19.
+    8 * 4095 * 255 < 2**23. ``b`` is at most 5 * 16 * 4095 < 2**19, mask digits being 0 or 1.
 
     Parameters
     ----------
     config : AttentionConfig
-        Gives the value step ratio.
+        Gives the value step ratio and the chunk.
 
     Members
     -------
@@ -60,6 +62,7 @@ class PERow(wiring.Component):
 
     def __init__(self, config: AttentionConfig) -> None:
         self._ratio = config.value_step_ratio
+        self._chunk = config.chunk
         super().__init__(
             {
                 "move": In(3),
@@ -81,10 +84,13 @@ class PERow(wiring.Component):
         for lane in range(LANES):
             of_lane = products[lane * _LANE_DIGITS : (lane + 1) * _LANE_DIGITS]
             pairs = _add_pairs(m, self.move[0], of_lane, str(lane))
-            slots.append(_add_columns(m, self.move[1], self.kind_of_pairs, pairs, base, str(lane)))
+            more = self._chunk == 16 and lane % 2 == 1
+            own = None if more else base
+            slots.append(_add_columns(m, self.move[1], self.kind_of_pairs, pairs, own, str(lane)))
         sums = self._sum_up(m, slots)
         with m.If(self.move[2]):
-            m.d.sync += self.lane.eq(sums)
+            for lane in range(LANES):
+                m.d.sync += self.lane[lane].eq(sums[lane] if lane < len(sums) else 0)
         return m
 
     def _products(self, m: Module) -> list[Signal]:
@@ -94,12 +100,13 @@ class PERow(wiring.Component):
         m.d.comb += of_bytes.eq(_is_one_of(self.kind, StepKind.KEYS, StepKind.TAIL_VALUES))
         m.d.comb += of_values.eq(_is_one_of(self.kind, StepKind.VALUES, StepKind.TAIL_VALUES))
         m.d.comb += negative_top.eq(self.signed & of_bytes)
+        tokens = _FIRST_TOKENS + _MORE_TOKENS if self._chunk == 16 else _FIRST_TOKENS
         products = []
         for k in range(DIGITS):
             raw = Mux(
                 of_bytes,
-                Mux(of_values, x[k // 4 % 8], x[k // 4]),
-                Mux(of_values, x[_VALUE_TOKENS[k % _LANE_DIGITS]], x[k % OPERANDS]),
+                Mux(of_values, x[k // 4 % self._chunk], x[k // 4]),
+                Mux(of_values, x[tokens[k % len(tokens)]], x[k % OPERANDS]),
             )
             raw = _wire(m, raw, OPERAND_BITS, f"raw_{k}")
             operand = Cat(raw, raw[-1] & ~of_values).as_signed()
@@ -111,29 +118,47 @@ class PERow(wiring.Component):
     def _sum_up(self, m: Module, slots: list[list[Signal]]) -> Any:
         """Last stage: weighted or plain sums of both halves, or the two sums of four channels."""
         weighted = _is_one_of(self.kind_of_slots, StepKind.KEYS, StepKind.TAIL_VALUES)
-        halves = []
-        for half in range(2):
-            pairs = zip(slots[2 * half], slots[2 * half + 1], strict=True)
-            c = [
-                _wire(m, even + odd, _COLUMN, f"column_{half}_{i}")
-                for i, (even, odd) in enumerate(pairs)
-            ]
+
+        def weigh(c: list[Signal], name: str) -> Any:
             low = c[0] + Mux(weighted, c[1] << 2, c[1])
             high = c[2] + Mux(weighted, c[3] << 2, c[3])
-            total = low + Mux(weighted, high << 4, high)
-            halves.append(_wire(m, total, _HALF, f"half_{half}"))
-        sums = Signal.like(self.lane, name="sums")
+            return _wire(m, low + Mux(weighted, high << 4, high), _HALF, name)
+
+        halves = []
+        lanes: list[Any] = []
+        if self._chunk == 4:
+            # Each lane is a tail channel of its own.
+            lanes = [weigh(columns, f"of_lane_{lane}") for lane, columns in enumerate(slots)]
+            halves = [lanes[0] + lanes[1], lanes[2] + lanes[3]]
+        else:
+            for half in range(2):
+                pairs = zip(slots[2 * half], slots[2 * half + 1], strict=True)
+                c = [
+                    _wire(m, even + odd, _COLUMN, f"column_{half}_{i}")
+                    for i, (even, odd) in enumerate(pairs)
+                ]
+                halves.append(weigh(c, f"half_{half}"))
+        tails = {4: lanes, 8: halves, 16: [halves[0] + halves[1]]}[self._chunk]
+        # Long chunks give no result in the lanes above.
+        channels = LANES // max(1, self._chunk // 8)
+        lane_layout = lanes_layout(1).elem_shape.elem_shape
+        sums = Signal(data.ArrayLayout(lane_layout, channels), name="sums")
         with m.Switch(self.kind_of_slots):
             with m.Case(StepKind.VALUES):
-                for lane, (base_code, base, codes, masks) in zip(sums, slots, strict=True):
-                    m.d.comb += lane.a.eq(base_code + self._ratio * codes)
-                    m.d.comb += lane.b.eq(self._ratio * (base + masks))
+                for channel in range(channels):
+                    base_code, base, codes, masks = slots[channel * LANES // channels]
+                    if channels < LANES:
+                        last_code, last_mask, more_codes, more_masks = slots[2 * channel + 1]
+                        codes = codes + more_codes + last_code
+                        masks = masks + more_masks + last_mask
+                    m.d.comb += sums[channel].a.eq(base_code + self._ratio * codes)
+                    m.d.comb += sums[channel].b.eq(self._ratio * (base + masks))
             with m.Case(StepKind.KEYS):
                 m.d.comb += sums[0].a.eq(halves[0] + halves[1])
             with m.Case(StepKind.DELTAS):
                 m.d.comb += [sums[0].a.eq(halves[0]), sums[0].b.eq(halves[1])]
             with m.Case(StepKind.TAIL_VALUES):
-                m.d.comb += [sums[0].a.eq(halves[0]), sums[1].a.eq(halves[1])]
+                m.d.comb += [sums[i].a.eq(total) for i, total in enumerate(tails)]
         return sums
 
 
@@ -175,14 +200,17 @@ def _add_pairs(m: Module, move: Value, products: list[Signal], name: str) -> dic
 
 
 def _add_columns(
-    m: Module, move: Value, kind: Value, p: dict[Any, Signal], base: Signal, name: str
+    m: Module, move: Value, kind: Value, p: dict[Any, Signal], base: Signal | None, name: str
 ) -> list[Signal]:
-    """Second stage of a lane: columns 0 to 3, or base code, base probability, codes and masks."""
+    """Second stage of a lane: columns 0 to 3, or base code, base probability, codes and masks.
+
+    Without a ``base`` the last code and its mask take the places of base code and probability.
+    """
     values = kind == StepKind.VALUES
     first = _wire(m, p[0, 4] + Mux(values, p[1, 5], p[8, 12]), _SLOT, f"first_{name}")
     second = _wire(m, p[9, 13] + Mux(values, p[8, 12], p[1, 5]), _SLOT, f"second_{name}")
     third = p[2, 6] + Mux(values, p[3], p[10]) + Mux(values, first, p[14])
     fourth = p[7, 11] + Mux(values, p[10], p[3]) + Mux(values, second, p[15])
-    base_code = p[14] + (p[15] << 2)
-    sums = (Mux(values, base_code, first), Mux(values, base, second), third, fourth)
+    own = (p[14], p[15]) if base is None else (p[14] + (p[15] << 2), base)
+    sums = (Mux(values, own[0], first), Mux(values, own[1], second), third, fourth)
     return [_register(m, move, total, _SLOT, f"slot_{name}_{i}") for i, total in enumerate(sums)]

@@ -23,15 +23,15 @@ class ScaleBank(wiring.Component):
 
     A product is shifted left by E - 1 (0 to 30) and then right by 16 with rounding: the same as
     ``rhu(x, 17 - E)`` for every E, and the 15 bits below the rounding bit are never built. Widths:
-    keys reach lane 0 only, where ``a`` is at most 32 * 2047 * 255 < 2**24, or for dense keys
-    head_dim * 2047 * 256; in the other lanes it is a value sum, below 4095 * (15 + 5 * 7 * 3) <
-    2**19; ``b`` is below 5 * 8 * 4095 < 2**18. A product has 11 bits more, a shifted one another
+    keys reach lane 0 only, where ``a`` is at most 64 * 2047 * 255 < 2**25, or for dense keys
+    head_dim * 2047 * 256; in the other lanes it is a value sum, below 4095 * (15 + 5 * 15 * 3)
+    < 2**20; ``b`` is below 5 * 16 * 4095 < 2**19. A product has 11 bits more, a shifted one another
     15; only lane 0 can saturate.
 
     Parameters
     ----------
     config : AttentionConfig
-        Gives the rows and the value step ratio.
+        Gives the rows, the sizes that bound the sums, and the value step ratio.
     tag_bits : int
         Bits of the tag that comes back with the result of its sums; at least 1.
 
@@ -53,12 +53,14 @@ class ScaleBank(wiring.Component):
     def __init__(self, config: AttentionConfig, *, tag_bits: int) -> None:
         self._rows = config.rows
         token_sum = config.chunk * PROBABILITY_MAX
-        key_dot = QUERY_MAX * max(32 * 255, config.head_dim * 256)
+        key_dot = QUERY_MAX * config.head_dim * 256
         value_dot = PROBABILITY_MAX * 15 + config.value_step_ratio * 3 * (
             token_sum - PROBABILITY_MAX
         )
         self._a_bits = [1 + key_dot.bit_length()] + [1 + value_dot.bit_length()] * (LANES - 1)
-        self._b_bits = 1 + (config.value_step_ratio * token_sum).bit_length()
+        self._b_bits = (
+            1 + max(config.value_step_ratio * token_sum, config.group * QUERY_MAX).bit_length()
+        )
         halves = data.ArrayLayout(unsigned(FP16_BITS), LANES)
         sums = tagged_payload(
             {"lane": lanes_layout(config.rows), "scale": halves, "minimum": halves}, tag_bits

@@ -8,6 +8,7 @@ from hw.config import BURST_BYTES, AttentionConfig
 from hw.cores.payloads import SegmentKind, chunk_bits, planned_job, segment_header
 from hw.counters import Counter
 from hw.formats import KVFormat, Mode
+from hw.memory.fetch import SEGMENT_LAYOUT
 
 
 class Sequencer(wiring.Component):
@@ -38,13 +39,12 @@ class Sequencer(wiring.Component):
         )
         self.idle = Counter("sequencer_idle", "cycles without a job")
         self.counters = [self.selection_wait, self.idle]
-        segment = data.StructLayout({"address": 32, "bursts": 8})
         selected = data.StructLayout({"chunk": chunk_bits(config), "last": 1})
         super().__init__(
             {
                 "planned": In(stream.Signature(planned_job(config))),
                 "selected": In(stream.Signature(selected)),
-                "segments": Out(stream.Signature(segment)),
+                "segments": Out(stream.Signature(SEGMENT_LAYOUT)),
                 "header": Out(stream.Signature(segment_header(config))),
             }
         )
@@ -60,7 +60,7 @@ class Sequencer(wiring.Component):
 
         # One segment register; segment and header leave together or one after the other.
         address = Signal(32)
-        bursts = Signal(8)
+        bursts = Signal.like(self.segments.payload.bursts)
         header = Signal(segment_header(config))
         segment_due = Signal()
         header_due = Signal()

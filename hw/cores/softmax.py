@@ -23,6 +23,9 @@ from hw.cores.score_collector import ScoreCollector, unit_layout
 
 #: Stages from the read of a token to the step in which its weight and its row's sum are written.
 _STAGES = 7
+#: Least cycles from the end of a unit's reads to the end of the next unit's first row. What stage 1
+#: finds out there would otherwise replace what the weights of the unit before leave with.
+_UNIT_CYCLES = 6
 #: What the weights tell of their unit besides the numbers of its rows.
 _UNIT_FIELDS = ("tail", "tail_exponent", "first", "last", "slot")
 
@@ -43,9 +46,10 @@ class Softmax(wiring.Component):
 
     Latency: ``weights`` is valid ``chunk * rows + 8`` cycles after the transfer of the unit's last
     score, and ``statistics`` in the same cycle as the job's last weights. Throughput: one unit in
-    ``chunk * rows`` cycles, through one exp2 unit. While a unit is exponentiated the scores of the
-    next are taken; a complete unit waits behind the one at the output, so that the consumer may lag
-    by a unit. Jobs come one after the other; the first unit of a job starts its maximum and sum.
+    ``chunk * rows`` cycles (chunks of 4 tokens: two more), through one exp2 unit. While a unit is
+    exponentiated the scores of the next are taken; a complete unit waits behind the one at the
+    output, so that the consumer may lag by a unit. Jobs come one after the other; the first unit of
+    a job starts its maximum and sum.
 
     No overflow: a token adds at most ``4095 * 256 < 2**20`` to the sum and the halves rounded up
     are less than the ``256`` it leaves, so ``sum_bits`` hold the sum of ``max_attended`` tokens.
@@ -99,8 +103,15 @@ class Softmax(wiring.Component):
         row_end = [step.valid & (step.token == chunk - 1) for step in steps]
         unit_end = [end & (step.row == rows - 1) for end, step in zip(row_end, steps, strict=True)]
         token, row = Signal(range(chunk)), Signal(range(rows))
+        gap_cycles = max(0, _UNIT_CYCLES - chunk)
+        gap = Signal(range(gap_cycles + 1))
+        if gap_cycles:
+            with m.If(advance & unit_end[0]):
+                m.d.sync += gap.eq(gap_cycles)
+            with m.Elif(advance & (gap != 0)):
+                m.d.sync += gap.eq(gap - 1)
         m.d.comb += [
-            steps[0].valid.eq(collector.units.valid),
+            steps[0].valid.eq(collector.units.valid & (gap == 0)),
             steps[0].token.eq(token),
             steps[0].row.eq(row),
             collector.token.eq(token),

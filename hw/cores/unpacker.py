@@ -138,7 +138,8 @@ class Unpacker(wiring.Component):
         # Out: one unpacker at a time.
         m.submodules.register = register = StreamRegister(work_layout(config))
         merged = register.input
-        plane = Signal(2)
+        # Beats of one quad of channels, of both byte planes; the upper half is the high plane.
+        plane = Signal(range(config.chunk // 2))
         m.d.comb += order.output.ready.eq(merged.valid & merged.ready & merged.payload.last)
         with m.Switch(order.output.payload.lane):
             for number, unit in units.items():
@@ -152,7 +153,7 @@ class Unpacker(wiring.Component):
                 m.d.comb += [
                     merged.payload.kind.eq(StepKind.TAIL_VALUES),
                     merged.payload.digits.eq(tail_beats.payload.data),
-                    merged.payload.signed.eq(plane[1] | ~order.output.payload.wide),
+                    merged.payload.signed.eq(plane[-1] | ~order.output.payload.wide),
                     merged.payload.wide.eq(order.output.payload.wide),
                     merged.payload.key.slot.eq(order.output.payload.slot),
                     merged.payload.last.eq(tail_beats.payload.last),

@@ -1,6 +1,6 @@
 """Beats of a value record become steps of the PE array."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,6 +14,10 @@ from hw.streams import StreamFIFO
 
 class ValueUnpacker(wiring.Component):
     """Latency 1 cycle from a scale beat; one beat a cycle, a step of four channels per scale beat.
+
+    Chunks of 16 tokens take two steps of two channels per scale beat, with a latency of 2; the
+    scales of a record that have come before their steps wait in a queue, so that the beats of the
+    next segment need not.
 
     The code section of a record comes first and is held in a queue. Each beat of scales that
     follows then meets the codes of its four channels, so that products and scales never wait for
@@ -46,12 +50,15 @@ class ValueUnpacker(wiring.Component):
         beats, work = self.beats, self.work
         code_beats = layout.value_code_bytes // BEAT_BYTES
         scale_beats = layout.value_scale_bytes // BEAT_BYTES
-        quads = config.head_dim // LANES
 
         m.submodules.codes = codes = StreamFIFO(BEAT, depth=code_beats + 2)
-        m.submodules.scales = scales = StreamFIFO(BEAT, depth=2)
+        steps_per_quad = max(1, config.chunk // 8)
+        channels = LANES // steps_per_quad
+        waiting = scale_beats // 2 if steps_per_quad > 1 else 0
+        m.submodules.scales = scales = StreamFIFO(BEAT, depth=waiting + 2)
         m.submodules.gearbox = gearbox = Gearbox(
-            element_bits=LANES * layout.value_channel_bits, elements=quads
+            element_bits=channels * layout.value_channel_bits,
+            elements=config.head_dim // channels,
         )
         wiring.connect(m, codes.output, gearbox.beats)
 
@@ -86,22 +93,34 @@ class ValueUnpacker(wiring.Component):
                 "base": VALUE_BASE_BITS,
             }
         )
-        quad = data.View(data.ArrayLayout(channel, LANES), gearbox.elements.payload.data)
-        digits = [
-            Cat(quad[i].codes.as_value(), *(Cat(bit, 0) for bit in quad[i].mask), quad[i].base)
-            for i in range(LANES)
-        ]
+        element = data.View(data.ArrayLayout(channel, channels), gearbox.elements.payload.data)
+        quad_end: Value = Const(1)
+        if steps_per_quad > 1:
+            second = Signal()
+            quad_end = second
+            with m.If(work.valid & work.ready):
+                m.d.sync += second.eq(~second)
+            m.d.comb += work.payload.key.group_end.eq(second)
         ready = self.header.valid & gearbox.elements.valid & scales.output.valid
         step = work.valid & work.ready
         m.d.comb += [
             work.valid.eq(ready),
             gearbox.elements.ready.eq(step),
-            scales.output.ready.eq(step),
+            scales.output.ready.eq(step & quad_end),
             self.header.ready.eq(step & work.payload.last),
             work.payload.kind.eq(StepKind.VALUES),
             work.payload.key.slot.eq(self.header.payload.slot),
-            work.payload.digits.eq(Cat(*digits)),
+            work.payload.digits.eq(Cat(*(_digits(element[i]) for i in range(channels)))),
             work.payload.pairs.eq(data.View(PAIRS, scales.output.payload.data)),
             work.payload.last.eq(gearbox.elements.payload.last),
         ]
         return m
+
+
+def _digits(channel: data.View) -> Value:
+    """The digits of one channel, 16 or (chunks of 16 tokens) 32, see docs/contracts.md."""
+    codes = [channel.codes[i] for i in range(len(channel.mask))]
+    mask = [Cat(bit, 0) for bit in channel.mask]
+    missing = [Const(0, VALUE_BITS)] * max(0, 7 - len(codes))
+    first = [*codes[:7], *missing, *mask[:7], *missing, channel.base]
+    return Cat(*first, *codes[7:14], *mask[7:14], *codes[14:], *mask[14:])

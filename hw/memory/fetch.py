@@ -10,8 +10,9 @@ from hw.counters import Counter
 from hw.memory.port import ADDRESS_BITS, REQUEST_BURSTS, memory_port
 from hw.memory.reorder_buffer import ReorderBuffer
 
-#: A run of bursts: byte address (burst-aligned) and 1 to 255 bursts.
-SEGMENT_LAYOUT = data.StructLayout({"address": ADDRESS_BITS, "bursts": 8})
+#: A run of bursts: byte address (burst-aligned) and 1 to 511 bursts; no section of a record has
+#: more than 256.
+SEGMENT_LAYOUT = data.StructLayout({"address": ADDRESS_BITS, "bursts": 9})
 
 
 class Fetch(wiring.Component):
@@ -29,7 +30,7 @@ class Fetch(wiring.Component):
     Members
     -------
     segments : In(stream of SEGMENT_LAYOUT)
-        What to fetch, 1 to 255 bursts each (0 is not legal).
+        What to fetch, 1 to 511 bursts each (0 is not legal).
     memory : Out(memory_port)
         The memory port; ``memory.response.ready`` is always 1. Reset both sides together: answers
         that come after a reset of this side alone would be taken for those of new requests.

@@ -38,10 +38,12 @@ def required_bytes(config: AttentionConfig, context: int, mode: Mode = Mode.KVO)
 def useful_digits(config: AttentionConfig, counters: dict[str, int]) -> float:
     """Digits of two bits that met an operand they had to meet, over the whole run."""
     kept_per_chunk = config.value_keep * config.chunk / config.value_group
-    value_digits = 4 * (VALUE_BASE_BITS / VALUE_BITS + kept_per_chunk)
+    # Of long chunks a step holds two channels, of large groups half.
+    value_digits = 4 / max(1, config.chunk // 8) * (VALUE_BASE_BITS / VALUE_BITS + kept_per_chunk)
+    delta_digits = config.key_keep / max(1, config.group // 32)
     return (
         (counters["operands.key_steps"] + counters["operands.tail_value_steps"]) * DIGITS
-        + counters["operands.delta_steps"] * config.key_keep
+        + counters["operands.delta_steps"] * delta_digits
         + counters["operands.value_steps"] * value_digits
     )
 

@@ -39,8 +39,26 @@ CONFIGS = {
         tail_value_bits=8,
         jobs_in_flight=8,
     ),
+    "broad": AttentionConfig(
+        name="broad",
+        head_dim=192,
+        rows=5,
+        chunk=16,
+        group=64,
+        key_keep=18,
+    ),
+    "narrow": AttentionConfig(
+        name="narrow",
+        head_dim=96,
+        rows=3,
+        chunk=4,
+        group=16,
+        key_keep=3,
+        value_group=16,
+        value_keep=5,
+    ),
 }
-"""Two presets, and the most groups with the other width of tail values."""
+"""Two presets; many groups with the other width of tail values; long and short chunks."""
 
 EXTREMES = ("random", "zero", "full", "edges")
 """How `Cache` draws a number: any, 0, the largest, or 0 and the largest at random."""
@@ -57,7 +75,8 @@ class Segment:
     data: bytes
     steps: Steps
     slot: int = 0
-    present: int = 8
+    #: Keys that exist, all of the chunk if not said.
+    present: int = 0
     first: bool = False
     last: bool = False
     dense: bool = False
@@ -69,7 +88,7 @@ class Segment:
         fields = {
             "kind": self.kind.value,
             "slot": self.slot,
-            "present_less_one": self.present - 1,
+            "present_less_one": (self.present or self.config.chunk) - 1,
             "first": self.first,
             "last": self.last,
             "dense": self.dense,
@@ -116,7 +135,7 @@ def packed_work(steps: Steps, slot: int, config: AttentionConfig) -> list[int]:
             "wide": columns["wide"][i],
             "pairs": [{"scale": scale, "minimum": minimum} for scale, minimum in pairs],
             "group": columns["group"][i],
-            "half": columns["half"][i],
+            "part": columns["part"][i],
             "key": {name: columns[name][i] for name in key_names} | {"slot": slot},
             "last": ends[i],
         }

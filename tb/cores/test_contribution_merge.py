@@ -13,7 +13,7 @@ from hw.config import AttentionConfig, preset
 from hw.constants import SCALED_BITS
 from hw.cores.contribution_merge import ContributionMerge
 from hw.cores.lanes import LANES
-from hw.cores.payloads import TAIL_SUM_BITS, contribution, tail_sums, unit_header
+from hw.cores.payloads import contribution, tail_sum_bits, tail_sums, unit_header
 from tb.harness import pack, simulate, unpack
 
 CONFIGS = {
@@ -21,11 +21,15 @@ CONFIGS = {
     "lm": preset("lm"),
     "rows1_bytes": replace(preset("tiny"), rows=1, tail_value_bits=8),
     "rows4": replace(preset("tiny"), rows=4),
+    "chunk16": replace(preset("tiny"), chunk=16, budget=48),
 }
-DEVICES = ("tiny", "lm", "rows1_bytes")
-#: No sum of 8 weights of 12 bits times codes of 16 bits is larger.
-LARGEST = 8 * 4095 * (1 << 15)
+DEVICES = ("tiny", "lm", "rows1_bytes", "chunk16")
 Fields = dict[str, Any]
+
+
+def largest(config: AttentionConfig) -> int:
+    """No sum of a chunk's weights of 12 bits times codes of 16 bits is larger."""
+    return config.chunk * 4095 * (1 << 15)
 
 
 @cache
@@ -51,7 +55,7 @@ def add_unit(config: AttentionConfig, case: Case, generator: random.Random, tail
     case.unit.append(header)
     edge = 1 << (SCALED_BITS - 1)
     for quad in range(config.head_dim // LANES):
-        top = LARGEST if tail else edge - 1
+        top = largest(config) if tail else edge - 1
         y = [
             [
                 generator.choice([generator.randint(-top, top), top, -top, 0, -1, 3 << 15])
@@ -108,10 +112,10 @@ def test_derived_widths(name: str) -> None:
     assert widths == {
         "unit": 12 * config.rows + 1 + 5 + 2,
         "scaled": 46 * 4 * config.rows,
-        "tail": 31 * 4 * config.rows,
+        "tail": (28 + {8: 3, 16: 4}[config.chunk]) * 4 * config.rows,
         "contributions": (46 * 4 + 12) * config.rows + quad + 2,
     }
-    assert LARGEST < 1 << (TAIL_SUM_BITS - 1)
+    assert largest(config).bit_length() < tail_sum_bits(config)
 
 
 @pytest.mark.parametrize("name", DEVICES)
@@ -182,6 +186,6 @@ def test_alignment_by_hand(name: str) -> None:
 
 def test_no_finite_tail_saturates() -> None:
     """The largest sum with the largest exponent of a finite scale needs 43 bits."""
-    for config in (CONFIGS["tiny"], CONFIGS["rows1_bytes"]):
-        aligned = int(align_tail(torch.tensor(LARGEST), torch.tensor(30), config))
+    for config in (CONFIGS["tiny"], CONFIGS["rows1_bytes"], CONFIGS["chunk16"]):
+        aligned = int(align_tail(torch.tensor(largest(config)), torch.tensor(30), config))
         assert 1 << 41 < aligned < 1 << 42

@@ -6,12 +6,15 @@ from functools import cache
 
 import pytest
 
+from hw.config import BEAT_BITS
 from hw.cores.delta_unpacker import DeltaUnpacker
+from hw.formats import KVFormat
 from tb.cores.segments import CONFIGS, EXTREMES, Cache, Segment, play
 from tb.cores.side_by_side import SideBySide
 
-#: Cycles from the first beat to the first step; a long queue takes one more.
-LATENCY = {"tiny": 2, "lm": 2, "wide": 3}
+#: Cycles from the first beat to the first step; a long queue takes one more, and so does an element
+#: of more than a beat.
+LATENCY = {"tiny": 2, "lm": 2, "wide": 3, "broad": 4, "narrow": 2}
 
 
 @cache
@@ -55,6 +58,8 @@ def test_exact_cycles(name: str) -> None:
     found = segments(1)[name]
     run = play(bench(), "delta_unpacker", {name: found})
     steps = sum(len(segment.work) for segment in found)
+    # An element of more than a beat is there one cycle later, once in each record.
+    late = (len(found) - 1) * (KVFormat(CONFIGS[name]).delta_element_bits > BEAT_BITS)
     # The first beat is offered in cycle 1; then every step takes a cycle.
-    assert run.cycles == 1 + LATENCY[name] + steps
+    assert run.cycles == 1 + LATENCY[name] + steps + late
     assert run.first_output_cycle == {f"{name}__work": 1 + LATENCY[name]}

@@ -22,6 +22,8 @@ CONFIGS = {
     "lm": preset("lm"),
     "rows1": replace(preset("lm"), rows=1, head_dim=128),
     "rows4": replace(preset("tiny"), rows=4),
+    "group64_chunk16": replace(preset("lm"), rows=3, group=64, chunk=16),
+    "chunk4": replace(preset("tiny"), chunk=4),
 }
 #: FP16 2**-8, with which the scale bank leaves a sum as it is: 1024 * a >> 10.
 UNIT_SCALE = 0x1C00
@@ -79,15 +81,42 @@ class Case:
 
     def passing(self, kind: StepKind) -> None:
         """A step of deltas or closed values."""
+        if kind is StepKind.DELTAS and self.config.group > 32:
+            self.deltas_in_two_steps()
+            return
+        if kind is StepKind.VALUES and self.config.chunk > 8:
+            self.values_in_two_steps()
+            return
         lanes = self._lanes()
         self._forward(self._step(kind, lanes), lanes)
+
+    def deltas_in_two_steps(self) -> None:
+        """The halves of a delta group of 64 channels; the tag is that of the second."""
+        halves = [self._lanes(DOT_BITS - 1) for _ in range(2)]
+        for half in halves:
+            for row in half:
+                row[0]["b"] >>= 1
+        self._step(StepKind.DELTAS, halves[0], {"group_end": 0})
+        tag = self._step(StepKind.DELTAS, halves[1], {"group_end": 1})
+        for first, second in zip(*halves, strict=True):
+            for name in ("a", "b"):
+                second[0][name] += first[0][name]
+        self._forward(tag, halves[1])
+
+    def values_in_two_steps(self) -> None:
+        """Four channels of closed values, two a step; the tag is that of the second."""
+        halves = [self._lanes() for _ in range(2)]
+        self._step(StepKind.VALUES, halves[0], {"group_end": 0})
+        tag = self._step(StepKind.VALUES, halves[1], {"group_end": 1})
+        self._forward(tag, [[*x[:2], *y[:2]] for x, y in zip(*halves, strict=True)])
 
     def keys(self) -> None:
         """The beats of one key group; the sum of the queries and the tag are those of the last."""
         beats = self.config.group // 16
         steps = []
         for beat in range(beats):
-            lanes = self._lanes(DOT_BITS - 1)
+            # Up to four of them are added.
+            lanes = self._lanes(DOT_BITS - 2)
             key = {"group_end": int(beat == beats - 1), "dense": 0}
             steps.append((self._step(StepKind.KEYS, lanes, key), lanes))
         tag, last = steps[-1]
@@ -143,11 +172,11 @@ class Case:
         self.dense_key(codes, query, wide=wide)
 
     def tail_values(self, codes: torch.Tensor, weights: torch.Tensor, *, wide: bool) -> None:
-        """A quad of channels: ``codes [4, 8]``, ``weights [rows, 8]``, through the PE array."""
+        """A quad of channels: ``codes [4, C]``, ``weights [rows, C]``, through the PE array."""
         planes = [(codes & 255, False), (codes >> 8, True)] if wide else [(codes, True)]
         for plane, signed in planes:
-            for pair in plane.reshape(2, 16):
-                lanes = self._multiplied(StepKind.TAIL_VALUES, pair, weights, signed=signed)
+            for beat in plane.reshape(-1, 16):
+                lanes = self._multiplied(StepKind.TAIL_VALUES, beat, weights, signed=signed)
                 self._step(StepKind.TAIL_VALUES, lanes, wide=int(wide), signed=int(signed))
         scale = 1 if wide else 256
         self.tail.append({"v": (scale * weights @ codes.T).tolist()})
@@ -219,7 +248,7 @@ def test_derived_widths(name: str) -> None:
     assert widths == {
         "result": lanes + 2 + 2 + 4 * 32 + 20 * config.rows + key,
         "sums": lanes + 4 * 32 + 2 + key,
-        "tail": config.rows * 4 * 31,
+        "tail": config.rows * 4 * {4: 30, 8: 31, 16: 32}[config.chunk],
     }
 
 

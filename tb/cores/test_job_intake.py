@@ -22,6 +22,8 @@ from tb.harness import Hang, pack, simulate, unpack
 CONFIGS = {
     "tiny": preset("tiny"),
     "lm": preset("lm"),
+    "chunk4": replace(preset("tiny"), rows=8, head_dim=96, chunk=4),
+    "chunk16": replace(preset("tiny"), chunk=16, budget=48),
     # Addresses and layers up to the ends of their fields.
     "widest": replace(
         preset("tiny"), rows=1, layers=256, kv_heads=256, jobs_in_flight=2, memory_bytes=1 << 32

@@ -20,9 +20,9 @@ CONFIGS = {
     "tiny": preset("tiny"),
     "lm": preset("lm"),
     "rows1_one_group": replace(preset("tiny"), rows=1, group=32),
-    "rows4_eight_groups": replace(preset("tiny"), rows=4, head_dim=128),
+    "rows8_sixteen_groups": replace(preset("tiny"), rows=8, head_dim=256),
 }
-DEVICES = ("tiny", "rows1_one_group", "rows4_eight_groups")
+DEVICES = ("tiny", "rows1_one_group", "rows8_sixteen_groups")
 HIGHEST, LOWEST = (1 << (SCALED_BITS - 1)) - 1, -(1 << (SCALED_BITS - 1))
 KINDS = ("small", "extreme", "edge", "zero")
 Fields = dict[str, Any]
@@ -183,15 +183,15 @@ def test_latency() -> None:
 
 
 def test_widest_sum_saturates() -> None:
-    """Eight groups at an end of 46 bits on top of a base at the same end of 32."""
-    config = CONFIGS["rows4_eight_groups"]
+    """Sixteen groups at an end of 46 bits on top of a base at the same end of 32."""
+    config = CONFIGS["rows8_sixteen_groups"]
     case = Case()
     chunk(config, case, random.Random(5), "zero")
-    ends = [HIGHEST, LOWEST, HIGHEST, LOWEST]
-    limits = [(1 << 31) - 1, -(1 << 31), (1 << 31) - 1, -(1 << 31)]
+    ends = [HIGHEST, LOWEST] * 4
+    limits = [(1 << 31) - 1, -(1 << 31)] * 4
     case.base[0][:] = limits
     for item in case.scaled:
         item["y"] = ends
     for item in case.key_sums:
         item["key_sum"] = limits
-    check("rows4_eight_groups", case)
+    check("rows8_sixteen_groups", case)

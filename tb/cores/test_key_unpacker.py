@@ -12,7 +12,7 @@ from tb.cores.segments import CONFIGS, EXTREMES, Cache, Segment, play
 from tb.cores.side_by_side import SideBySide
 
 #: Beats of base scales and minima before the codes.
-SCALE_BEATS = {"tiny": 4, "lm": 4, "wide": 16}
+SCALE_BEATS = {"tiny": 4, "lm": 4, "wide": 16, "broad": 12, "narrow": 6}
 
 
 @cache
@@ -21,16 +21,17 @@ def bench() -> SideBySide:
 
 
 def segments(seed: int, extremes: tuple[str, ...] = EXTREMES) -> dict[str, list[Segment]]:
-    """Base blocks of 8 keys and of fewer, tail and dense blocks with and without absent tokens."""
+    """Base blocks of C keys and of fewer, tail and dense blocks with and without absent tokens."""
     found: dict[str, list[Segment]] = {}
     for name, config in CONFIGS.items():
         found[name] = []
         for index, extreme in enumerate(extremes):
             chunks, tail = ((9, 16), (0, 1), (15, 3), (1, 13))[index]
+            c = config.chunk
             cached = Cache(config, chunks=chunks, tail=tail, seed=seed + index, extreme=extreme)
-            found[name] += [cached.base_keys(i, slot=index) for i in range(-(-chunks // 8))]
-            found[name] += [cached.tail_keys(i, slot=index) for i in range(-(-tail // 8))]
-            found[name] += [cached.dense_keys(i, slot=index) for i in range(-(-tail // 8))]
+            found[name] += [cached.base_keys(i, slot=index) for i in range(-(-chunks // c))]
+            found[name] += [cached.tail_keys(i, slot=index) for i in range(-(-tail // c))]
+            found[name] += [cached.dense_keys(i, slot=index) for i in range(-(-tail // c))]
     return found
 
 

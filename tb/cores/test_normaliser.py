@@ -1,6 +1,6 @@
 """The normaliser against its twin and against real division, its saturation and its exact pace."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -13,7 +13,11 @@ from hw.config import AttentionConfig, preset
 from hw.cores.normaliser import OUTPUT_LAYOUT, Normaliser, accumulator_layout, sums_layout
 from tb.harness import pack, simulate, unpack
 
-CONFIGS = {"tiny": preset("tiny"), "lm": preset("lm")}
+CONFIGS = {
+    "tiny": preset("tiny"),
+    "lm": preset("lm"),
+    "rows3_channels96": replace(preset("tiny"), rows=3, head_dim=96),
+}
 #: Cycles from the transfer of a job's sums to the first channel, from there to the first output.
 DIVIDE, FINISH = 20, 6
 

@@ -145,13 +145,14 @@ def operands(numbers: list[list[int]]) -> int:
 
 
 @cache
-def stored(name: str, kind: StepKind, slot: int, group: int, half: int) -> tuple[int, int]:
+def stored(name: str, kind: StepKind, slot: int, group: int, part: int) -> tuple[int, int]:
     """What a key step meets: the packed operands and query sums."""
     config = SELECTS[name]
     found = queries(name)[slot * config.groups + group]
-    part = slice(16 * half, 16 * half + 16) if kind is StepKind.KEYS else slice(config.group)
+    channels = 16 if kind is StepKind.KEYS else 32
+    met = slice(channels * part, channels * part + channels)
     sums = pack(query_sum_layout(config), found["query_sum"])
-    return operands([row[part] for row in found["operand"]]), sums
+    return operands([row[met] for row in found["operand"]]), sums
 
 
 def steps_of_segment(name: str, segment: Segment, unit: dict[str, Any] | None) -> list[int]:
@@ -160,8 +161,8 @@ def steps_of_segment(name: str, segment: Segment, unit: dict[str, Any] | None) -
     work, tag, step = work_layout(config), step_tag(config), step_layout(config)
     found = []
     for item in segment.work:
-        group, half = field(work, "group", item), field(work, "half", item)
-        x, sums = stored(name, kind, segment.slot, group, half)
+        group, part = field(work, "group", item), field(work, "part", item)
+        x, sums = stored(name, kind, segment.slot, group, part)
         if unit is not None:
             x = operands(unit["weight"])
         names = ("kind", "signed", "wide", "pairs", "key")

@@ -20,7 +20,13 @@ from tb.harness import Run, Stall, pack, simulate, unpack
 
 TAG_BITS = 5
 LATENCY = 3
-CONFIGS = {"tiny": preset("tiny"), "lm": preset("lm"), "one_row": AttentionConfig(rows=1)}
+CONFIGS = {
+    "tiny": preset("tiny"),
+    "lm": preset("lm"),
+    "one_row": AttentionConfig(rows=1),
+    "chunk4": AttentionConfig(rows=1, chunk=4),
+    "chunk16": AttentionConfig(rows=1, chunk=16),
+}
 KEY_KINDS = (StepKind.KEYS, StepKind.DELTAS)
 
 #: kind, signed, digits, operands by row, tag
@@ -28,9 +34,9 @@ Step = tuple[StepKind, int, list[int], list[list[int]], int]
 
 
 @cache
-def component(rows: int) -> PEArray:
-    """One build for all configurations with the same rows: nothing else changes the array."""
-    return PEArray(AttentionConfig(rows=rows), tag_bits=TAG_BITS)
+def component(rows: int, chunk: int = 8) -> PEArray:
+    """One build for all configurations with the same of both: nothing else changes the array."""
+    return PEArray(AttentionConfig(rows=rows, chunk=chunk), tag_bits=TAG_BITS)
 
 
 def operand_range(kind: StepKind) -> tuple[int, int]:
@@ -66,6 +72,24 @@ def corner_steps(rows: int) -> list[Step]:
                 row = [3 * i + 1 for i in range(OPERANDS)]
                 steps.append((kind, sign, digits, [row] * rows, 22))
     return steps
+
+
+def as_legal(config: AttentionConfig, steps: list[Step]) -> list[Step]:
+    """The steps as a chunk of this size can have them.
+
+    Operands of tokens that the chunk does not have are 0. With chunks of 16 tokens mask digits are
+    0 or 1: more would not fit the sum.
+    """
+    masks = [k for k in range(DIGITS) if k % 32 in (*range(7, 14), *range(23, 30), 31)]
+    found: list[Step] = []
+    for kind, sign, digits, operands, tag in steps:
+        if kind not in KEY_KINDS:
+            none = [0] * (OPERANDS - config.chunk)
+            operands = [[*row[: config.chunk], *none] for row in operands]
+            if kind is StepKind.VALUES and config.chunk == 16:
+                digits = [d & 1 if k in masks else d for k, d in enumerate(digits)]
+        found.append((kind, sign, digits, operands, tag))
+    return found
 
 
 def packed_steps(array: PEArray, steps: Iterable[Step]) -> list[int]:
@@ -114,10 +138,12 @@ def unpacked_results(array: PEArray, items: Iterable[int]) -> list[tuple[object,
 def check(name: str, steps: list[Step], **options: Any) -> Run:
     """Compare a run with the twin; return the run."""
     config = CONFIGS[name]
-    array = component(config.rows)
+    if config.chunk != 8:
+        steps = as_legal(config, steps)
+    array = component(config.rows, config.chunk)
     run = simulate(
         array,
-        name=f"pe_array_{config.rows}_rows",
+        name=f"pe_array_{config.rows}_rows_chunk_{config.chunk}",
         inputs={"step": packed_steps(array, steps)},
         outputs={"result": len(steps)},
         **options,
@@ -135,6 +161,27 @@ def test_payload_widths(rows: int) -> None:
     assert Shape.cast(array.step.p.shape()).width == 2 + 1 + 2 * 64 + 12 * 32 * rows + TAG_BITS
     assert Shape.cast(array.result.p.shape()).width == 49 * 4 * rows + TAG_BITS
     assert Shape.cast(lanes_layout(rows)).width == 49 * LANES * rows
+
+
+def test_twin_of_other_chunks_by_hand() -> None:
+    operand = torch.zeros(1, 1, 32, dtype=torch.int64)
+    operand[0, 0, :16] = torch.arange(1, 17)
+    digits = torch.zeros(1, 64, dtype=torch.int64)
+    # Chunks of 16, channel 0: base 9, code of token 1, mask of 7; second part: code of token 8,
+    # mask of 14, code and mask of 15. Channel 1: mask of token 8.
+    digits[0, [0, 13, 14, 15, 16, 29, 30, 31, 55]] = torch.tensor([1, 1, 1, 2, 2, 1, 3, 1, 1])
+    a, b = pe_array(CONFIGS["chunk16"], StepKind.VALUES, digits, operand)
+    assert a[0, 0].tolist() == [9 + 5 * (2 + 2 * 9 + 3 * 16), 0, 0, 0]
+    assert b[0, 0].tolist() == [5 * (1 + 8 + 15 + 16), 5 * (1 + 9), 0, 0]
+    a, _ = pe_array(CONFIGS["chunk16"], StepKind.TAIL_VALUES, digits, operand)
+    # The digits as bytes.
+    codes = [1, 0, 0, 4 + 16 + 2 * 64, 2, 0, 0, 4 + 3 * 16 + 64, 0, 0, 0, 0, 0, 64, 0, 0]
+    assert a[0, 0].tolist() == [sum(c * (i + 1) for i, c in enumerate(codes)), 0, 0, 0]
+    operand[0, 0, 4:] = 0
+    a, b = pe_array(CONFIGS["chunk4"], StepKind.TAIL_VALUES, digits, operand)
+    by_channel = [codes[4 * i : 4 * i + 4] for i in range(4)]
+    assert a[0, 0].tolist() == [sum(c * (i + 1) for i, c in enumerate(x)) for x in by_channel]
+    assert not b.any()
 
 
 @pytest.mark.parametrize("tag_bits", [0, -1, 1.5, True, "4"])
@@ -166,7 +213,7 @@ def test_twin_by_hand() -> None:
     assert (a[0, 0].tolist(), b[0, 0].tolist()) == ([-128 + 2 * 3, -64 * 8, 0, 0], [0] * 4)
 
 
-@pytest.mark.parametrize("name", ["tiny", "one_row"])
+@pytest.mark.parametrize("name", ["tiny", "one_row", "chunk4", "chunk16"])
 def test_corners_in_exact_time(name: str) -> None:
     steps = corner_steps(CONFIGS[name].rows)
     run = check(name, steps)
@@ -203,6 +250,8 @@ def test_every_byte_of_a_signed_key(query: int) -> None:
         ("lm", 0.9),
         ("lm", {"step": 0.9}),
         ("tiny", {"result": 0.9}),
+        ("chunk4", 0.5),
+        ("chunk16", 0.5),
     ],
 )
 def test_random(name: str, stall: Stall) -> None:

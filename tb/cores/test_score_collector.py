@@ -12,7 +12,10 @@ from golden.twin.numbers import fp16_fields
 from hw.config import AttentionConfig, preset
 from hw.cores.score_collector import ScoreCollector, entry_layout, unit_layout
 
-CONFIGS = [replace(preset("tiny"), rows=rows) for rows in (1, 3)]
+CONFIGS = [
+    replace(preset("tiny"), rows=rows, chunk=chunk, budget=48)
+    for rows, chunk in ((1, 8), (3, 8), (2, 4), (5, 16))
+]
 UNITS = 20
 
 
@@ -67,7 +70,7 @@ def expected(unit: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]
     return found, entries
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"rows{config.rows}")
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"rows{c.rows}_chunk{c.chunk}")
 def test_units_come_back_whole(config: AttentionConfig, seed: int) -> None:
     units = make_units(config, seed)
     collector = ScoreCollector(config)

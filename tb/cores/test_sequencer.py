@@ -18,9 +18,10 @@ CONFIGS = {
     "tiny": preset("tiny"),
     "lm": preset("lm"),
     # The largest segments, and addresses up to the end of their field.
-    "widest": replace(preset("lm"), head_dim=128, memory_bytes=1 << 32),
+    "widest": replace(preset("lm"), head_dim=256, chunk=16, memory_bytes=1 << 32),
+    "narrowest": replace(preset("tiny"), chunk=4),
 }
-DEVICES = ("tiny", "lm", "widest")
+DEVICES = ("tiny", "lm", "widest", "narrowest")
 Job = tuple[PlannedJob, list[int]]
 
 
@@ -64,8 +65,8 @@ def make_jobs(config: AttentionConfig, seed: int, contexts: list[int]) -> list[J
 
 def boundaries(config: AttentionConfig) -> list[int]:
     """Contexts without chunks, with one tail token, with the fewest and the most of everything."""
-    w = config.window
-    contexts = [1, 1, 7, 8, 9, w + 1, 2 * w, 2 * w, 2 * w + 1, 2 * w + 1, 3 * w, 3 * w + 1]
+    c, w = config.chunk, config.window
+    contexts = [1, 1, c - 1, c, c + 1, w + 1, 2 * w, 2 * w, 2 * w + 1, 2 * w + 1, 3 * w, 3 * w + 1]
     return [*contexts, config.max_context - 1, config.max_context]
 
 
@@ -120,12 +121,12 @@ def test_derived_widths(name: str) -> None:
         + 3 * 32
         + 2,
         "selected": chunk + 1,
-        "segments": 32 + 8,
-        "header": 3 + slot + 3 + 2 + 2,
+        "segments": 32 + 9,
+        "header": 3 + slot + {4: 2, 8: 3, 16: 4}[config.chunk] + 2 + 2,
     }
     layout = KVFormat(config)
     largest = max(layout.base_block_bytes, *(max(layout.block_bytes(mode)) for mode in Mode))
-    assert max(largest, layout.delta_bytes, layout.value_bytes) // BURST_BYTES < 1 << 8
+    assert max(largest, layout.delta_bytes, layout.value_bytes) // BURST_BYTES < 1 << 9
 
 
 @pytest.mark.parametrize("name", DEVICES)

@@ -20,6 +20,9 @@ CONFIGS = {
     "lm": preset("lm"),
     "tiny_rows1": replace(preset("tiny"), rows=1, jobs_in_flight=2),
     "tiny_rows4": replace(preset("tiny"), rows=4, jobs_in_flight=8),
+    "chunk4_rows1": replace(preset("tiny"), rows=1, chunk=4),
+    "chunk4_rows3": replace(preset("tiny"), rows=3, chunk=4),
+    "chunk16": replace(preset("tiny"), chunk=16, budget=48),
 }
 LOWEST, HIGHEST = -(1 << 23), (1 << 23) - 1
 LATENCY = 8
@@ -66,7 +69,8 @@ def make_job(config: AttentionConfig, kind: str, units: int, generator: random.R
     else:
         scores = torch.full(shape, 4095)
     tail = torch.rand(units) < 0.5
-    count = torch.where(torch.rand(units) < 0.5, config.chunk, torch.randint(1, 9, (units,)))
+    some = torch.randint(1, config.chunk + 1, (units,))
+    count = torch.where(torch.rand(units) < 0.5, config.chunk, some)
     present = (torch.arange(config.chunk) < count[:, None]) | ~tail[:, None]
     if kind == "full":
         present = torch.ones_like(present)
@@ -167,7 +171,7 @@ def test_derived_widths(name: str) -> None:
     widths = {port: len(ports[port].signature.create().payload.as_value()) for port in ports}
     assert widths == {
         "scores": 24 * config.rows + 1 + 16 + 3 + slot,
-        "weights": (8 * 12 + 6 + 6) * config.rows + 1 + 5 + 2 + slot,
+        "weights": (config.chunk * 12 + 6 + 6) * config.rows + 1 + 5 + 2 + slot,
         "statistics": (13 + config.sum_bits) * config.rows + slot,
     }
 
@@ -192,8 +196,9 @@ def test_stalls(stall: Any, seed: int) -> None:
     check("tiny", make_jobs(CONFIGS["tiny"], seed, rounds=0), stall=stall, seed=seed)
 
 
-def test_stalls_where_units_follow_closest(seed: int) -> None:
-    check("tiny_rows1", make_jobs(CONFIGS["tiny_rows1"], seed, rounds=0), stall=0.5, seed=seed)
+@pytest.mark.parametrize("name", ["tiny_rows1", "chunk4_rows1"])
+def test_stalls_where_units_follow_closest(name: str, seed: int) -> None:
+    check(name, make_jobs(CONFIGS[name], seed, rounds=0), stall=0.5, seed=seed)
 
 
 @pytest.mark.parametrize("cycle", [4, 17, 30, 41, 333])
@@ -208,9 +213,11 @@ def test_latency_and_pace(name: str) -> None:
     units = 6
     jobs = [make_job(config, "near", units, random.Random(5))]
     run = check(name, jobs)
-    # The first score is transferred in cycle 1; the last one of the first unit seven cycles later.
+    # The first score is transferred in cycle 1; the last one of the first unit C - 1 later.
     first = config.chunk + config.chunk * config.rows + LATENCY
-    last = first + (units - 1) * config.chunk * config.rows
+    # Units of four tokens keep two cycles apart.
+    pace = config.chunk * config.rows + 2 * (config.chunk == 4)
+    last = first + (units - 1) * pace
     assert run.first_output_cycle == {"weights": first, "statistics": last}
     assert run.cycles == last + 1
 

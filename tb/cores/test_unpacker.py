@@ -130,14 +130,22 @@ def job(cached: Cache, selection: list[int], slot: int) -> list[Segment]:
 
 
 def test_payload_widths() -> None:
-    for name, (slots, groups) in {"tiny": (2, 1), "lm": (2, 1), "wide": (3, 3)}.items():
+    #: Bits of a slot, a group, a part of a group and a key of a block.
+    sizes = {
+        "tiny": (2, 1, 1, 3),
+        "lm": (2, 1, 1, 3),
+        "wide": (3, 3, 1, 3),
+        "broad": (2, 2, 2, 4),
+        "narrow": (2, 3, 1, 2),
+    }
+    for name, (slots, groups, parts, keys) in sizes.items():
         config = CONFIGS[name]
         assert slot_bits(config) == slots
         unpacker = Unpacker(config)
-        assert unpacker.header.payload.shape().size == 3 + slots + 3 + 2 + 2
+        assert unpacker.header.payload.shape().size == 3 + slots + keys + 2 + 2
         assert unpacker.beats.payload.shape().size == 128 + 2
         tag = 3 + slots + 6 + 16
-        assert unpacker.work.payload.shape().size == 2 + 128 + 2 + 128 + groups + 1 + tag + 1
+        assert unpacker.work.payload.shape().size == 2 + 128 + 2 + 128 + groups + parts + tag + 1
         assert len(unpacker.memory_error_slot) == len(unpacker.scale_error_slot) == slots
 
 
@@ -217,17 +225,17 @@ def test_a_beat_in_every_cycle_of_a_job(unit: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "latencies"),
     [
-        ("base_keys", {"tiny": 4, "lm": 4, "wide": 16}),
-        ("tail_keys", {"tiny": 5, "lm": 5, "wide": 17}),
-        ("tail_values", {"tiny": 0, "lm": 0, "wide": 0}),
-        ("deltas", {"tiny": 2, "lm": 2, "wide": 3}),
-        ("values", {"tiny": 8, "lm": 14, "wide": 26}),
+        ("base_keys", {"tiny": 4, "lm": 4, "wide": 16, "broad": 12, "narrow": 6}),
+        ("tail_keys", {"tiny": 5, "lm": 5, "wide": 17, "broad": 14, "narrow": 7}),
+        ("tail_values", dict.fromkeys(CONFIGS, 0)),
+        ("deltas", {"tiny": 2, "lm": 2, "wide": 3, "broad": 4, "narrow": 2}),
+        ("values", {"tiny": 8, "lm": 14, "wide": 26, "broad": 76, "narrow": 11}),
     ],
 )
 def test_latency(kind: str, latencies: dict[str, int]) -> None:
     """Cycles from a segment's first beat to its first step, less one for the output register."""
     segments = {
-        unit: [getattr(Cache(config, chunks=8, tail=8, seed=1), kind)(0)]
+        unit: [getattr(Cache(config, chunks=16, tail=16, seed=1), kind)(0)]
         for unit, config in CONFIGS.items()
     }
     run = run_all(segments)

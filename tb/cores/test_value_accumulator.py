@@ -21,8 +21,9 @@ CONFIGS = {
     "lm": preset("lm"),
     "rows1": replace(preset("tiny"), rows=1),
     "rows4": replace(preset("tiny"), rows=4),
+    "rows5_channels96": replace(preset("tiny"), rows=5, head_dim=96),
 }
-DEVICES = ("tiny", "rows1", "rows4")
+DEVICES = ("tiny", "rows1", "rows4", "rows5_channels96")
 #: Cycles from a job's last contribution to its first sum.
 LATENCY = 4
 KINDS = ("random", "rising", "falling", "full", "zero")
@@ -120,10 +121,10 @@ def test_derived_widths(name: str) -> None:
     config = CONFIGS[name]
     ports = device(name).signature.members
     widths = {port: len(ports[port].signature.create().payload.as_value()) for port in ports}
-    quad = {32: 3, 64: 4}[config.head_dim]
+    quad = {32: 3, 64: 4, 96: 5}[config.head_dim]
     assert widths == {
         "contributions": (46 * 4 + 12) * config.rows + quad + 2,
-        "accumulator": 4 * {"tiny": 50, "lm": 53, "rows1": 50, "rows4": 50}[name],
+        "accumulator": 4 * (53 if name == "lm" else 50),
     }
 
 

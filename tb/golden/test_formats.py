@@ -7,6 +7,7 @@ import pytest
 
 from hw.config import BURST_BYTES, AttentionConfig, preset
 from hw.formats import KVFormat, Mode, Status, StepKind, job_fields
+from tb.configurations import AWKWARD
 
 #: Head dimension and parameters of the published method.
 PUBLISHED = AttentionConfig(head_dim=128, rows=1)
@@ -67,6 +68,36 @@ PUBLISHED = AttentionConfig(head_dim=128, rows=1)
             },
         ),
         (replace(preset("tiny"), tail_value_bits=8), {"tail_value_bytes": 256}),
+        (
+            AWKWARD["channels96"],
+            {
+                "key_scale_bytes": 96,  # 4 keys x 6 groups x 4 B
+                "tail_scale_bytes": 16,  # 8 B, to a beat
+                "tail_key_bytes": 512,  # 96 + 16 + 384 = 496
+                "tail_value_bytes": 768,
+                "delta_element_bits": 54,  # 16 + 2 x 3 + 32
+                "delta_elements": 18,
+                "delta_bytes": 128,  # 972 bits = 122 B
+                "value_channel_bits": 13,  # 3 x 3 + 4
+                "value_code_bytes": 160,  # 156
+                "value_bytes": 544,
+            },
+        ),
+        (
+            AWKWARD["channels192"],
+            {
+                "key_scale_bytes": 192,  # 16 keys x 3 groups x 4 B
+                "tail_scale_bytes": 32,  # two beats
+                "tail_key_bytes": 3296,  # 192 + 32 + 3072
+                "tail_value_bytes": 3072,
+                "delta_element_bits": 160,  # 64 + 2 x 32 + 32
+                "delta_elements": 45,
+                "delta_bytes": 928,  # 900
+                "value_channel_bits": 49,  # 15 x 3 + 4
+                "value_code_bytes": 1184,  # 1176
+                "value_bytes": 1952,
+            },
+        ),
     ],
 )
 def test_sizes(config: AttentionConfig, sizes: dict[str, int]) -> None:
@@ -75,12 +106,24 @@ def test_sizes(config: AttentionConfig, sizes: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("head_dim", "group", "key_keep", "tail_value_bits"),
-    list(product((32, 64, 128), (16, 32), (1, 5, 8), (8, 16))),
+    ("head_dim", "group", "key_keep", "chunk", "tail_value_bits"),
+    [
+        sizes
+        for sizes in product(
+            (32, 64, 96, 128, 192, 256), (16, 32, 64), (1, 5, 8), (4, 8, 16), (8, 16)
+        )
+        if sizes[0] % sizes[1] == 0
+    ],
 )
-def test_alignment(head_dim: int, group: int, key_keep: int, tail_value_bits: int) -> None:
+def test_alignment(
+    head_dim: int, group: int, key_keep: int, chunk: int, tail_value_bits: int
+) -> None:
     config = AttentionConfig(
-        head_dim=head_dim, group=group, key_keep=key_keep, tail_value_bits=tail_value_bits
+        head_dim=head_dim,
+        group=group,
+        key_keep=key_keep,
+        chunk=chunk,
+        tail_value_bits=tail_value_bits,
     )
     layout = KVFormat(config)
     for size in (

@@ -42,10 +42,18 @@ from golden.reference import (
 from golden.tensors import CASES
 from hw.config import AttentionConfig, preset
 from hw.formats import KVFormat, Mode
+from tb.configurations import AWKWARD
 
 TINY = preset("tiny")
 LM = preset("lm")
-ONE_BYTE = replace(TINY, tail_value_bits=8)
+ONE_BYTE = replace(TINY, name="one_byte", tail_value_bits=8)
+ROUND_TRIP = [
+    TINY,
+    LM,
+    ONE_BYTE,
+    replace(LM, name="large", head_dim=128, window=32),
+    *AWKWARD.values(),
+]
 
 
 def build(config: AttentionConfig, case: str, context: int, seed: int) -> CompressedCache:
@@ -288,7 +296,7 @@ def test_hand_dense_blocks_unpack(mode: Mode) -> None:
 # --- round trips --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("config", [TINY, LM, ONE_BYTE, replace(LM, head_dim=128, window=32)])
+@pytest.mark.parametrize("config", ROUND_TRIP, ids=lambda config: config.name)
 @pytest.mark.parametrize("case", CASES)
 def test_round_trip(config: AttentionConfig, case: str) -> None:
     w = config.window
@@ -304,7 +312,7 @@ def test_round_trip(config: AttentionConfig, case: str) -> None:
         assert same(unpack_cache(*regions, context, config), cache)
 
 
-@pytest.mark.parametrize("config", [TINY, LM, ONE_BYTE, replace(LM, head_dim=128, window=32)])
+@pytest.mark.parametrize("config", ROUND_TRIP, ids=lambda config: config.name)
 @pytest.mark.parametrize("mode", [Mode.DENSE8, Mode.DENSE16])
 def test_dense_round_trip(config: AttentionConfig, mode: Mode, seed: int) -> None:
     """Every code is possible, the one below the smallest that ``dense_cache`` makes as well."""
@@ -319,7 +327,7 @@ def test_dense_round_trip(config: AttentionConfig, mode: Mode, seed: int) -> Non
         assert len(region) == KVFormat(config).region_bytes(context, mode)["tail"]
         # Nothing is padding but absent tokens.
         per_token = 2 * config.head_dim * mode.code_bytes
-        assert len(region) == -(-context // 8) * 8 * per_token
+        assert len(region) == -(-context // config.chunk) * config.chunk * per_token
         for found, codes in zip(
             unpack_dense(region, context, mode, config), (keys, values), strict=True
         ):

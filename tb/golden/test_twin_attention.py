@@ -20,9 +20,16 @@ from golden.twin.dense import dense_attention
 from hw.config import AttentionConfig, preset
 from hw.constants import OUTPUT_FRACTION, SCORE_FRACTION, SUM_FRACTION
 from hw.formats import Mode
+from tb.configurations import AWKWARD
 
-CONTEXTS = {"tiny": (1, 8, 31, 32, 33, 100, 256), "lm": (129, 777, 2048)}
-SEEDS = {"tiny": (1, 2, 3), "lm": (1,)}
+CONFIGS = {"tiny": preset("tiny"), "lm": preset("lm"), **AWKWARD}
+CONTEXTS = {
+    "tiny": (1, 8, 31, 32, 33, 100, 256),
+    "lm": (129, 777, 2048),
+    "channels96": (1, 33, 143),
+    "channels192": (1, 65, 160),
+}
+SEEDS = {"tiny": (1, 2, 3), "lm": (1,), "channels96": (1, 2, 3), "channels192": (1, 2)}
 REAL_CASES = ("random", "sink", "outlier_channels")
 COSINE = 0.9999
 OVERLAP = 0.99
@@ -33,7 +40,7 @@ def prepared(
     name: str, case: str, context: int, seed: int
 ) -> tuple[AttentionConfig, Tensor, CompressedCache]:
     """Configuration, query and compressed cache."""
-    config = preset(name)
+    config = CONFIGS[name]
     tensors = CASES[case](config, context, seed)
     sums = saliency(tensors.queries, tensors.keys, config)
     return config, tensors.query, compress_cache(tensors.keys, tensors.values, sums, config)

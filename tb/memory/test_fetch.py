@@ -226,13 +226,13 @@ def beats_of(segments: Sequence[tuple[int, int]], image: bytes, bad: range = ran
 
 
 def random_segments(
-    rng: random.Random, config: AttentionConfig, number: int, longest: int = 255
+    rng: random.Random, config: AttentionConfig, number: int, longest: int = 511
 ) -> list[tuple[int, int]]:
     """Segments of all lengths, short ones more often, and the memory's last burst."""
     total = config.memory_bytes // BURST_BYTES
     segments = [(config.memory_bytes - BURST_BYTES, 1)]
     for _ in range(number - 1):
-        bursts = min(longest, rng.choice((1, 2, 15, 16, 17, 32, 33, rng.randint(1, 255))))
+        bursts = min(longest, rng.choice((1, 2, 15, 16, 17, 32, 33, rng.randint(1, 511))))
         segments.append((rng.randint(0, total - bursts) * BURST_BYTES, bursts))
     return segments
 
@@ -326,7 +326,7 @@ def test_requests_stop_at_the_last_tag_and_at_the_full_buffer(
 
 # --- the whole path -----------------------------------------------------------------------------
 
-LONG = [(0x40, 255), (0x3000, 255), (0x60, 99)]
+LONG = [(0x40, 255), (0x3000, 256), (0x60, 98)]
 UNEVEN = [(BURST_BYTES * 17 * i, 17) for i in range(40)]
 # 16 tags of one burst cover a round trip of 32 cycles, no more.
 ONE_BURST = [(BURST_BYTES * i, 1) for i in range(200)]

@@ -289,8 +289,8 @@ FAULTS: tuple[Fault, ...] = (
         module="collector",
         kind="sign",
         description="the low bytes of a tail value are subtracted",
-        statement="assign <joined> = $signed(<high> ) + $signed(low[173:145])",
-        faulty="$signed(<high> ) - $signed(low[173:145])",
+        statement="assign <joined> = $signed(<high> ) + $signed(bytes_1_1)",
+        faulty="$signed(<high> ) - $signed(bytes_1_1)",
         killed_by=_FUSED,
     ),
     Fault(

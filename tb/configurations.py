@@ -1,0 +1,79 @@
+"""Legal configurations far from the presets: two fixed ones, and random ones."""
+
+from __future__ import annotations
+
+import random
+
+from hw.config import AttentionConfig
+
+#: Sizes that are no powers of two, and ends of the ranges, as many at once as will go together.
+AWKWARD = {
+    "channels96": AttentionConfig(
+        name="channels96",
+        head_dim=96,
+        rows=3,
+        window=16,
+        chunk=4,
+        group=16,
+        key_keep=3,
+        value_group=16,
+        value_keep=5,
+        budget=48,
+        group_combine="mean",
+        max_context=144,
+        layers=3,
+        kv_heads=5,
+        memory_bytes=1 << 21,
+        jobs_in_flight=2,
+        memory_tags=4,
+        reorder_beats=64,
+    ),
+    "channels192": AttentionConfig(
+        name="channels192",
+        head_dim=192,
+        rows=5,
+        window=32,
+        chunk=16,
+        group=64,
+        key_keep=32,
+        value_group=32,
+        value_keep=30,
+        budget=64,
+        tail_value_bits=8,
+        max_context=160,
+        memory_bytes=1 << 22,
+        jobs_in_flight=8,
+        memory_tags=2,
+    ),
+}
+
+
+def draw(generator: random.Random, name: str) -> AttentionConfig:
+    """Any legal configuration whose jobs are short enough to simulate."""
+    choose = generator.choice
+    head_dim = choose((32, 64, 96, 128, 192, 256))
+    chunk = choose((4, 8, 16))
+    group = choose([g for g in (16, 32, 64) if head_dim % g == 0])
+    value_group = choose((16, 32, 64))
+    window = choose([w for w in (16, 32, 64) if w >= value_group])
+    return AttentionConfig(
+        name=name,
+        head_dim=head_dim,
+        rows=generator.randint(1, 8),
+        window=window,
+        chunk=chunk,
+        group=group,
+        key_keep=generator.randint(1, group // 2),
+        value_group=value_group,
+        value_keep=generator.randint(1, value_group - value_group // chunk),
+        budget=chunk * generator.randint(3, 96 // chunk),
+        tail_value_bits=choose((8, 16)),
+        group_combine=choose(("max", "mean")),
+        max_context=window * generator.randint(2, 6),
+        layers=generator.randint(1, 256),
+        kv_heads=generator.randint(1, 256),
+        memory_bytes=1 << 23,
+        jobs_in_flight=choose((2, 4, 8)),
+        memory_tags=choose((2, 4, 8, 16)),
+        reorder_beats=choose((64, 128, 256, 512)),
+    )
