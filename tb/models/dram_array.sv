@@ -64,7 +64,7 @@ module dram_array
     endfunction
 
     function automatic logic [127:0] contents(input longint unsigned word);
-        if (word < DENSE_WORDS) return reversed(dense[int'(word)]);
+        if (word < 64'(DENSE_WORDS)) return reversed(dense[int'(word)]);
         if (sparse.exists(word) != 0) return sparse[word];
         return FILLER;
     endfunction
@@ -78,7 +78,7 @@ module dram_array
             merged = contents(word);
             for (int i = 0; i < 16; i++) if (!mask[i]) merged[8*i +: 8] = value[8*i +: 8];
         end
-        if (word < DENSE_WORDS) dense[int'(word)] = reversed(merged);
+        if (word < 64'(DENSE_WORDS)) dense[int'(word)] = reversed(merged);
         else sparse[word] = merged;
     endfunction
 
