@@ -10,10 +10,10 @@ from hw.constants import DOT_BITS, SUM_BITS
 LANES = 4
 
 
-def lanes_layout(rows: int) -> data.ArrayLayout:
+def lanes_layout(rows: int, lanes: int = LANES) -> data.ArrayLayout:
     """``[row][lane]``: the sums ``a`` and ``b`` of every lane of every row."""
     lane = data.StructLayout({"a": signed(DOT_BITS), "b": signed(SUM_BITS)})
-    return data.ArrayLayout(data.ArrayLayout(lane, LANES), rows)
+    return data.ArrayLayout(data.ArrayLayout(lane, lanes), rows)
 
 
 def tagged_payload(fields: dict[str, ShapeLike], tag_bits: int) -> data.StructLayout:

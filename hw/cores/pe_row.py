@@ -1,8 +1,9 @@
 """One row of the PE array: 64 digit multipliers and their adders (docs/contracts.md, section 6)."""
 
+from dataclasses import dataclass
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, ShapeLike, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, ShapeLike, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -23,12 +24,29 @@ _SINGLES = (3, 10, 14, 15)
 #: with chunks of 16 tokens a second lane: codes, masks, and code and mask of the last token.
 _FIRST_TOKENS = (*range(1, 8), *range(1, 8), 0, 0)
 _MORE_TOKENS = (*range(8, 15), *range(8, 15), 15, 15)
-#: A product, a sum of 2, a sum of up to 7, a column of both lanes of a half, the weighted half.
-_PRODUCT = signed(OPERAND_BITS + 3)
-_PAIR = signed(OPERAND_BITS + 4)
-_SLOT = signed(OPERAND_BITS + 6)
-_COLUMN = signed(OPERAND_BITS + 6)
-_HALF = signed(OPERAND_BITS + 12)
+
+
+@dataclass(frozen=True)
+class _Shapes:
+    """Of a product, a sum of 2, a sum of up to 7 or a column of a half, and the weighted half."""
+
+    operand_bits: int
+
+    @property
+    def product(self) -> Shape:
+        return signed(self.operand_bits + 3)
+
+    @property
+    def pair(self) -> Shape:
+        return signed(self.operand_bits + 4)
+
+    @property
+    def column(self) -> Shape:
+        return signed(self.operand_bits + 6)
+
+    @property
+    def half(self) -> Shape:
+        return signed(self.operand_bits + 12)
 
 
 class PERow(wiring.Component):
@@ -47,6 +65,8 @@ class PERow(wiring.Component):
     ----------
     config : AttentionConfig
         Gives the value step ratio and the chunk.
+    operand_bits : int
+        Bits of an operand, at most 16; others than the core's for the area study only.
 
     Members
     -------
@@ -60,7 +80,8 @@ class PERow(wiring.Component):
         ``[4]`` of ``a`` and ``b``, what the third stage holds.
     """
 
-    def __init__(self, config: AttentionConfig) -> None:
+    def __init__(self, config: AttentionConfig, *, operand_bits: int = OPERAND_BITS) -> None:
+        self._shapes = _Shapes(operand_bits)
         self._ratio = config.value_step_ratio
         self._chunk = config.chunk
         super().__init__(
@@ -69,7 +90,7 @@ class PERow(wiring.Component):
                 "kind": In(StepKind),
                 "signed": In(1),
                 "digits": In(data.ArrayLayout(unsigned(2), DIGITS)),
-                "operand": In(data.ArrayLayout(unsigned(OPERAND_BITS), OPERANDS)),
+                "operand": In(data.ArrayLayout(unsigned(operand_bits), OPERANDS)),
                 "kind_of_pairs": In(StepKind),
                 "kind_of_slots": In(StepKind),
                 "lane": Out(lanes_layout(1).elem_shape),
@@ -79,19 +100,39 @@ class PERow(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         products = self._products(m)
-        base = _register(m, self.move[0], self.operand[0], OPERAND_BITS, "base")
+        bits = self._shapes.operand_bits
+        base = _register(m, self.move[0], self.operand[0], bits, "base")
         slots = []
         for lane in range(LANES):
             of_lane = products[lane * _LANE_DIGITS : (lane + 1) * _LANE_DIGITS]
-            pairs = _add_pairs(m, self.move[0], of_lane, str(lane))
+            pairs = self._add_pairs(m, of_lane, str(lane))
             more = self._chunk == 16 and lane % 2 == 1
             own = None if more else base
-            slots.append(_add_columns(m, self.move[1], self.kind_of_pairs, pairs, own, str(lane)))
+            slots.append(self._add_columns(m, pairs, own, str(lane)))
         sums = self._sum_up(m, slots)
         with m.If(self.move[2]):
             for lane in range(LANES):
                 m.d.sync += self.lane[lane].eq(sums[lane] if lane < len(sums) else 0)
         return m
+
+    def _choose(self, x: Any, k: int, of_bytes: Value, of_values: Value) -> Value:
+        """The operand of digit ``k``, out of the 32 of ``x``."""
+        tokens = _FIRST_TOKENS + _MORE_TOKENS if self._chunk == 16 else _FIRST_TOKENS
+        return Mux(
+            of_bytes,
+            Mux(of_values, x[k // 4 % self._chunk], x[k // 4]),
+            Mux(of_values, x[tokens[k % len(tokens)]], x[k % OPERANDS]),
+        )
+
+    @staticmethod
+    def multiply(digit: Value, operand: Value, negative: Value) -> Value:
+        """``digit`` (0 to 3; if bit 1 is ``negative`` 0, 1, -2, -1) times a signed ``operand``."""
+        once = Mux(digit[0], operand, 0)
+        negate = digit[1] & negative
+        # Without bit 0, which needs no adder; the +1 of a negation then has the weight 2 that it
+        # needs.
+        twice = Mux(digit[1], operand, 0) ^ negate.replicate(len(operand)).as_signed()
+        return Cat(once[0], (once >> 1) + twice + negate).as_signed()
 
     def _products(self, m: Module) -> list[Signal]:
         """Each digit times the operand that its kind gives it."""
@@ -100,20 +141,49 @@ class PERow(wiring.Component):
         m.d.comb += of_bytes.eq(_is_one_of(self.kind, StepKind.KEYS, StepKind.TAIL_VALUES))
         m.d.comb += of_values.eq(_is_one_of(self.kind, StepKind.VALUES, StepKind.TAIL_VALUES))
         m.d.comb += negative_top.eq(self.signed & of_bytes)
-        tokens = _FIRST_TOKENS + _MORE_TOKENS if self._chunk == 16 else _FIRST_TOKENS
         products = []
         for k in range(DIGITS):
-            raw = Mux(
-                of_bytes,
-                Mux(of_values, x[k // 4 % self._chunk], x[k // 4]),
-                Mux(of_values, x[tokens[k % len(tokens)]], x[k % OPERANDS]),
-            )
-            raw = _wire(m, raw, OPERAND_BITS, f"raw_{k}")
+            raw = self._choose(x, k, of_bytes, of_values)
+            raw = _wire(m, raw, self._shapes.operand_bits, f"raw_{k}")
             operand = Cat(raw, raw[-1] & ~of_values).as_signed()
             negative = negative_top if k % 4 == 3 else Const(0, 1)
-            product = _product(self.digits[k], operand, negative)
-            products.append(_wire(m, product, _PRODUCT, f"product_{k}"))
+            product = self.multiply(self.digits[k], operand, negative)
+            products.append(_wire(m, product, self._shapes.product, f"product_{k}"))
         return products
+
+    def _add_pairs(self, m: Module, products: list[Signal], name: str) -> dict[Any, Signal]:
+        """First stage of a lane: the sums of `_PAIRS` and the products of `_SINGLES`."""
+        move, shapes = self.move[0], self._shapes
+        pairs = {
+            (i, j): _register(
+                m, move, products[i] + products[j], shapes.pair, f"pair_{name}_{i}_{j}"
+            )
+            for i, j in _PAIRS
+        }
+        return pairs | {
+            i: _register(m, move, products[i], shapes.product, f"single_{name}_{i}")
+            for i in _SINGLES
+        }
+
+    def _add_columns(
+        self, m: Module, p: dict[Any, Signal], base: Signal | None, name: str
+    ) -> list[Signal]:
+        """Second stage of a lane: columns 0 to 3, or base code, base probability, codes and masks.
+
+        Without a ``base`` the last code and its mask take the places of base code and probability.
+        """
+        shape = self._shapes.column
+        values = self.kind_of_pairs == StepKind.VALUES
+        first = _wire(m, p[0, 4] + Mux(values, p[1, 5], p[8, 12]), shape, f"first_{name}")
+        second = _wire(m, p[9, 13] + Mux(values, p[8, 12], p[1, 5]), shape, f"second_{name}")
+        third = p[2, 6] + Mux(values, p[3], p[10]) + Mux(values, first, p[14])
+        fourth = p[7, 11] + Mux(values, p[10], p[3]) + Mux(values, second, p[15])
+        own = (p[14], p[15]) if base is None else (p[14] + (p[15] << 2), base)
+        sums = (Mux(values, own[0], first), Mux(values, own[1], second), third, fourth)
+        return [
+            _register(m, self.move[1], total, shape, f"slot_{name}_{i}")
+            for i, total in enumerate(sums)
+        ]
 
     def _sum_up(self, m: Module, slots: list[list[Signal]]) -> Any:
         """Last stage: weighted or plain sums of both halves, or the two sums of four channels."""
@@ -122,7 +192,7 @@ class PERow(wiring.Component):
         def weigh(c: list[Signal], name: str) -> Any:
             low = c[0] + Mux(weighted, c[1] << 2, c[1])
             high = c[2] + Mux(weighted, c[3] << 2, c[3])
-            return _wire(m, low + Mux(weighted, high << 4, high), _HALF, name)
+            return _wire(m, low + Mux(weighted, high << 4, high), self._shapes.half, name)
 
         halves = []
         lanes: list[Any] = []
@@ -134,7 +204,7 @@ class PERow(wiring.Component):
             for half in range(2):
                 pairs = zip(slots[2 * half], slots[2 * half + 1], strict=True)
                 c = [
-                    _wire(m, even + odd, _COLUMN, f"column_{half}_{i}")
+                    _wire(m, even + odd, self._shapes.column, f"column_{half}_{i}")
                     for i, (even, odd) in enumerate(pairs)
                 ]
                 halves.append(weigh(c, f"half_{half}"))
@@ -177,40 +247,3 @@ def _register(m: Module, move: Value, value: Value, shape: ShapeLike, name: str)
 
 def _is_one_of(kind: Value, first: StepKind, second: StepKind) -> Value:
     return (kind == first) | (kind == second)
-
-
-def _product(digit: Value, operand: Value, negative: Value) -> Value:
-    """``digit`` (0..3; if its bit 1 is ``negative`` 0, 1, -2, -1) times a signed ``operand``."""
-    once = Mux(digit[0], operand, 0)
-    negate = digit[1] & negative
-    # Without bit 0, which needs no adder; the +1 of a negation then has the weight 2 that it needs.
-    twice = Mux(digit[1], operand, 0) ^ negate.replicate(len(operand)).as_signed()
-    return Cat(once[0], (once >> 1) + twice + negate).as_signed()
-
-
-def _add_pairs(m: Module, move: Value, products: list[Signal], name: str) -> dict[Any, Signal]:
-    """First stage of a lane: the sums of `_PAIRS` and the products of `_SINGLES`."""
-    pairs = {
-        (i, j): _register(m, move, products[i] + products[j], _PAIR, f"pair_{name}_{i}_{j}")
-        for i, j in _PAIRS
-    }
-    return pairs | {
-        i: _register(m, move, products[i], _PRODUCT, f"single_{name}_{i}") for i in _SINGLES
-    }
-
-
-def _add_columns(
-    m: Module, move: Value, kind: Value, p: dict[Any, Signal], base: Signal | None, name: str
-) -> list[Signal]:
-    """Second stage of a lane: columns 0 to 3, or base code, base probability, codes and masks.
-
-    Without a ``base`` the last code and its mask take the places of base code and probability.
-    """
-    values = kind == StepKind.VALUES
-    first = _wire(m, p[0, 4] + Mux(values, p[1, 5], p[8, 12]), _SLOT, f"first_{name}")
-    second = _wire(m, p[9, 13] + Mux(values, p[8, 12], p[1, 5]), _SLOT, f"second_{name}")
-    third = p[2, 6] + Mux(values, p[3], p[10]) + Mux(values, first, p[14])
-    fourth = p[7, 11] + Mux(values, p[10], p[3]) + Mux(values, second, p[15])
-    own = (p[14], p[15]) if base is None else (p[14] + (p[15] << 2), base)
-    sums = (Mux(values, own[0], first), Mux(values, own[1], second), third, fourth)
-    return [_register(m, move, total, _SLOT, f"slot_{name}_{i}") for i, total in enumerate(sums)]

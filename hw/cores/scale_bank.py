@@ -34,6 +34,8 @@ class ScaleBank(wiring.Component):
         Gives the rows, the sizes that bound the sums, and the value step ratio.
     tag_bits : int
         Bits of the tag that comes back with the result of its sums; at least 1.
+    lanes : int
+        Sums of one row and step; others than the core's for the area study only.
 
     Members
     -------
@@ -50,22 +52,23 @@ class ScaleBank(wiring.Component):
         ``tag_bits`` has an illegal value.
     """
 
-    def __init__(self, config: AttentionConfig, *, tag_bits: int) -> None:
+    def __init__(self, config: AttentionConfig, *, tag_bits: int, lanes: int = LANES) -> None:
         self._rows = config.rows
+        self._lanes = lanes
         token_sum = config.chunk * PROBABILITY_MAX
         key_dot = QUERY_MAX * config.head_dim * 256
         value_dot = PROBABILITY_MAX * 15 + config.value_step_ratio * 3 * (
             token_sum - PROBABILITY_MAX
         )
-        self._a_bits = [1 + key_dot.bit_length()] + [1 + value_dot.bit_length()] * (LANES - 1)
+        self._a_bits = [1 + key_dot.bit_length()] + [1 + value_dot.bit_length()] * (lanes - 1)
         self._b_bits = (
             1 + max(config.value_step_ratio * token_sum, config.group * QUERY_MAX).bit_length()
         )
-        halves = data.ArrayLayout(unsigned(FP16_BITS), LANES)
+        halves = data.ArrayLayout(unsigned(FP16_BITS), lanes)
         sums = tagged_payload(
-            {"lane": lanes_layout(config.rows), "scale": halves, "minimum": halves}, tag_bits
+            {"lane": lanes_layout(config.rows, lanes), "scale": halves, "minimum": halves}, tag_bits
         )
-        y = data.ArrayLayout(data.ArrayLayout(signed(SCALED_BITS), LANES), config.rows)
+        y = data.ArrayLayout(data.ArrayLayout(signed(SCALED_BITS), lanes), config.rows)
         scaled = tagged_payload({"y": y}, tag_bits)
         super().__init__(
             {"sums": In(stream.Signature(sums)), "scaled": Out(stream.Signature(scaled))}
@@ -86,7 +89,7 @@ class ScaleBank(wiring.Component):
         with m.If(move_scaled):
             m.d.sync += [self.scaled.valid.eq(valid[1]), self.scaled.p.tag.eq(tags[1])]
         moves = (move_products, move_shifted)
-        for lane in range(LANES):
+        for lane in range(self._lanes):
             scale = fp16(self.sums.p.scale[lane])
             minimum = fp16(self.sums.p.minimum[lane])
             signed_minimum = Mux(minimum.sign, -minimum.mantissa, minimum.mantissa)

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from golden.memory_image.bundle import Arrays
-from hw.config import AttentionConfig
+from hw.config import BEAT_BYTES, AttentionConfig
 from hw.cores.job_retire import completion_layout
 from hw.cores.payloads import chunk_bits
-from hw.formats import Status
+from hw.formats import KVFormat, Mode, Status
 from tb.attention.bench import AttentionBench
 from tb.attention.emission import emission
 from tb.harness import Driver, Run, Speed, Stall, simulate, unpack
@@ -24,6 +24,8 @@ from tb.harness.files import BUILD_ROOT, REPOSITORY
 
 _MEMORY_MODEL = REPOSITORY / "tb" / "models" / "ideal_memory.sv"
 _LISTED = 8
+#: Cycles that a beat may take: nine in ten are stalls in the slowest test.
+_HOLD_UPS = 30
 #: Jobs that end with one of these send their output beats.
 _RUN_TO_THE_END = (Status.OK, Status.SCALE_NOT_FINITE, Status.MEMORY_ERROR)
 
@@ -129,7 +131,7 @@ def run_attention(
         stall=stall,
         seed=seed,
         reset_at=reset_at,
-        max_cycles=max_cycles or 40_000 * jobs + 100_000,
+        max_cycles=max_cycles or _patience(config, data),
         waves=waves,
         # Long contexts run long enough to be worth compiling for speed.
         fast=config.max_context > 1000,
@@ -207,6 +209,17 @@ def require_equal(comparison: Comparison) -> None:
     if comparison.differences:
         shown = "\n".join(comparison.differences[:_LISTED])
         raise Mismatch(f"{len(comparison.differences)} differences from the twin:\n{shown}")
+
+
+def _patience(config: AttentionConfig, data: Arrays) -> int:
+    """Cycles that no run needs: every beat may be held up many times."""
+    layout = KVFormat(config)
+    beats = len(data["job"]) * config.rows * config.head_dim
+    for context, mode, status in zip(data["context"], data["mode"], data["status"], strict=True):
+        if not Status(int(status)).refused:
+            traffic = layout.traffic_bytes(int(context), Mode(int(mode)))
+            beats += sum(traffic.values()) // BEAT_BYTES
+    return _HOLD_UPS * beats + 100_000
 
 
 def _outputs(config: AttentionConfig, run: Run) -> NDArray[np.int64]:

@@ -1,0 +1,1 @@
+"""The area study: what the choices of the datapath cost (``python -m hw.study``)."""
