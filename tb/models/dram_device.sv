@@ -27,8 +27,8 @@ module dram_device
     parameter int ACTIVATE_REFERENCE = 0,
     parameter int BANKS_PER_REFRESH = 0,
     parameter int POSTPONED_REFRESHES = 8,
-    parameter bit DATA_CLOCK = 1'b0,
-    parameter logic [15:0] COMMANDS = '0,  // bit i: the family has command i
+    parameter int DATA_CLOCK = 0,
+    parameter int COMMANDS = 0,  // bit i: the family has command i
     parameter logic [16*TIMINGS-1:0] TIMING = '0,
     parameter int DENSE_WORDS = 65536,
     // Widths of the fields of a slot; not to be set.
@@ -84,7 +84,7 @@ module dram_device
             logic [ROW_BITS-1:0]     in_bank;
             logic [COLUMN_BITS-1:0]  in_row;
             {in_row, in_bank, in_group, group, channel, code} = command[slot*SLOT_BITS +: SLOT_BITS];
-            slot_legal[slot]   = COMMANDS[code] && 32'(channel) < PSEUDO_CHANNELS;
+            slot_legal[slot]   = COMMANDS[32'(code)] && 32'(channel) < PSEUDO_CHANNELS;
             slot_command[slot] = command_e'(32'(code));
             slot_channel[slot] = 32'(channel);
             slot_group[slot]   = 32'(group);
@@ -169,7 +169,7 @@ module dram_device
             .BANK_GROUPS(BANK_GROUPS), .BANKS_PER_GROUP(BANKS_PER_GROUP),
             .BURST_CYCLES(BURST_CYCLES), .ACTIVATE_CYCLES(ACTIVATE_CYCLES),
             .ACTIVATE_REFERENCE(ACTIVATE_REFERENCE), .BANKS_PER_REFRESH(BANKS_PER_REFRESH),
-            .POSTPONED_REFRESHES(POSTPONED_REFRESHES), .DATA_CLOCK(DATA_CLOCK), .TIMING(TIMING)
+            .POSTPONED_REFRESHES(POSTPONED_REFRESHES), .DATA_CLOCK(DATA_CLOCK != 0), .TIMING(TIMING)
         ) rules (
             .clk(clk), .rst(rst), .pseudo_channel(channel), .now(now), .trace(trace), .stop(stop), .command(own_command),
             .bank_group(slot_group), .bank(slot_bank), .violations(rule_violations[channel])

@@ -9,6 +9,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from amaranth.hdl import Const
 
 from hw.memory.dram import Command, DramStandard
 from hw.memory.dram.commands import COLUMN_COMMANDS, COMMON_TIMING, FAMILIES
@@ -49,6 +52,16 @@ def device_parameters(standard: DramStandard, gear: int = 1) -> dict[str, int]:
         "COMMANDS": sum(1 << command for command in standard.protocol.commands),
         "TIMING": timing,
     }
+
+
+def instance_parameters(standard: DramStandard, gear: int = 1) -> dict[str, Any]:
+    """Return `device_parameters` as keyword arguments of an Amaranth ``Instance``."""
+    parameters: dict[str, Any] = {
+        f"p_{name}": value for name, value in device_parameters(standard, gear).items()
+    }
+    # A plain number would come out narrower than the parameter.
+    parameters["p_TIMING"] = Const(parameters["p_TIMING"], 16 * len(TIMING_ORDER))
+    return parameters
 
 
 def pack_slot(standard: DramStandard, issue: Issue) -> int:

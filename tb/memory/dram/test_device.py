@@ -6,14 +6,19 @@ import random
 from pathlib import Path
 
 import pytest
+from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
 
 from hw.memory.dram import AddressMap, Command, DramStandard, load_standard, standard_names
-from tb.harness import SimulationError
-from tb.memory.dram.device import Run, Word, play
+from hw.memory.dram.port import dram_port
+from tb.harness import SimulationError, elaborate
+from tb.memory.dram.device import COUNTERS, SOURCES, Run, Word, instance_parameters, play
 from tb.memory.dram.image import arrange
 from tb.memory.dram.scenarios import LONG, Script, scenarios
 from tb.memory.dram.trace import Issue, Trace, TraceError, read_traces
 from tb.memory.dram.trace_checker import check_trace, main
+from tb.tools.lint import lint
 
 DDR4 = load_standard("ddr4-3200")
 #: What the array of the device holds; contents beyond are kept apart.
@@ -72,6 +77,44 @@ def test_contents_survive_a_reset_wherever_they_lie() -> None:
         played = play(DDR4, [writing, reading])
         assert played.reads[0] == {}
         assert played.reads[1] == {(time + DDR4["tCL"] + i, 0): 1000 * row + i for i in range(4)}
+
+
+class Channel(wiring.Component):
+    """A device as a controller's bench has it."""
+
+    def __init__(self, standard: DramStandard, gear: int) -> None:
+        self._parameters = instance_parameters(standard, gear)
+        counters = wiring.Signature(
+            {name: Out(64 if name == "bytes_moved" else 32) for name in COUNTERS}
+        )
+        super().__init__({"port": In(dram_port(standard, gear)), "counters": Out(counters)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        port = self.port
+        m.submodules.device = Instance(
+            "dram_device",
+            **self._parameters,
+            i_clk=ClockSignal(),
+            i_rst=ResetSignal(),
+            i_command=port.command,
+            i_write_data=port.write_data,
+            i_write_mask=port.write_mask,
+            o_read_data=port.read_data,
+            o_read_valid=port.read_valid,
+            **{f"o_{name}": getattr(self.counters, name) for name in COUNTERS},
+        )
+        return m
+
+
+@pytest.mark.parametrize("name", standard_names())
+@pytest.mark.parametrize("gear", [1, 2])
+def test_the_device_fits_the_port(name: str, gear: int, tmp_path: Path) -> None:
+    """A port of another width, or a parameter that is cut off, is an error of the linter."""
+    top = tmp_path / "channel.v"
+    top.write_text(elaborate(Channel(load_standard(name), gear), "channel").text)
+    sources = [source for source in SOURCES if "player" not in source.name]
+    assert not lint([*sources, top], "channel", style=False)
 
 
 def test_arrange_is_a_permutation_of_bursts() -> None:
