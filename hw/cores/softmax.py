@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -104,8 +104,9 @@ class Softmax(wiring.Component):
         unit_end = [end & (step.row == rows - 1) for end, step in zip(row_end, steps, strict=True)]
         token, row = Signal(range(chunk)), Signal(range(rows))
         gap_cycles = max(0, _UNIT_CYCLES - chunk)
-        gap = Signal(range(gap_cycles + 1))
+        gap: Value = Const(0)
         if gap_cycles:
+            gap = Signal(range(gap_cycles + 1), name="gap")
             with m.If(advance & unit_end[0]):
                 m.d.sync += gap.eq(gap_cycles)
             with m.Elif(advance & (gap != 0)):

@@ -12,13 +12,13 @@ from hw.study.report import document
 from hw.tools.area import measure
 
 REPOSITORY = Path(__file__).parents[2]
-RESULTS = REPOSITORY / "results" / "area_study.json"
+RESULTS = REPOSITORY / "results" / "study.json"
 DOCUMENT = REPOSITORY / "docs" / "area_study.md"
 
 
 @click.command()
 def main() -> None:
-    """Synthesise every point; write results/area_study.json and docs/area_study.md."""
+    """Synthesise every point; write results/study.json and docs/area_study.md."""
     console = Console(highlight=False)
     work = REPOSITORY / "build" / "area" / "study"
     found = []

@@ -13,7 +13,7 @@ are listed as bits, and in the totals with a modelled {per_bit} NAND2 a bit.
 
 
 def document(facts: dict[str, Any]) -> str:
-    """The text for the content of results/area_study.json."""
+    """The text for the content of results/study.json."""
     parts = [_HEAD.format(per_bit=SRAM_GATES_PER_BIT, **facts)]
     questions: dict[str, list[dict[str, Any]]] = {}
     for point in facts["points"]:

@@ -185,7 +185,7 @@ def test_alignment_by_hand(name: str) -> None:
 
 
 def test_no_finite_tail_saturates() -> None:
-    """The largest sum with the largest exponent of a finite scale needs 43 bits."""
+    """The largest sum with the largest exponent of a finite scale needs 44 bits at most."""
     for config in (CONFIGS["tiny"], CONFIGS["rows1_bytes"], CONFIGS["chunk16"]):
         aligned = int(align_tail(torch.tensor(largest(config)), torch.tensor(30), config))
-        assert 1 << 41 < aligned < 1 << 42
+        assert 1 << 41 < aligned < 1 << 43
