@@ -106,6 +106,7 @@ def simulate(
     fast: bool = False,
     sources: Sequence[Path] = (),
     plusargs: Sequence[str] = (),
+    arguments: Sequence[str] = (),
     driver: Driver = "cocotb",
 ) -> Run:
     """Play items into a component and record what comes out.
@@ -149,6 +150,8 @@ def simulate(
         Further Verilog files, for a component that instantiates modules of them.
     plusargs
         Further simulator arguments, for the models in those files.
+    arguments
+        Further arguments of Verilator.
     driver
         Who toggles the clock: ``cocotb``, or ``native`` for a C++ program, faster and without
         waves. Everything else is the same.
@@ -179,13 +182,14 @@ def simulate(
         public=wrapper_ports(design),
         waves=waves,
         fast=fast,
+        arguments=arguments,
         driver=driver,
     )
     directory = BUILD_ROOT / "runs" / f"{name}-{os.getpid()}-{next(_run_numbers)}"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
-    arguments = [*plusargs, *(f"+{key}={value}" for key, value in limits.items())]
-    arguments += _stream_arguments(design, inputs, outputs, steps, directory)
+    at_run = [*plusargs, *(f"+{key}={value}" for key, value in limits.items())]
+    at_run += _stream_arguments(design, inputs, outputs, steps, directory)
     driven = _settings(design, chosen)
     result = directory / _STATUS_FILE
     if driver == "native":
@@ -194,7 +198,7 @@ def simulate(
             directory=directory,
             settings=driven,
             result=result,
-            plusargs=arguments,
+            plusargs=at_run,
             seed=seed,
         )
     else:
@@ -205,7 +209,7 @@ def simulate(
             made,
             "tb.models.stream_driver",
             directory=directory,
-            plusargs=arguments,
+            plusargs=at_run,
             environment={"STREAM_JOB": str(job)},
             seed=seed,
             waves=waves,

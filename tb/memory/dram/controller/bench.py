@@ -1,0 +1,155 @@
+"""The controller with the device model behind it and windows of requests in front of it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hw.memory.channel_port import channel_response, channel_write_data, channel_written
+from hw.memory.dram.controller import ControllerConfig, DramController
+from tb.harness import Run, simulate
+from tb.harness.files import BUILD_ROOT
+from tb.memory.dram.controller.requester import REQUEST_LAYOUT, Requester
+from tb.memory.dram.device import COUNTERS, SOURCES, instance_parameters
+from tb.memory.dram.trace import Trace, read_traces
+
+DEVICE_SOURCES = [source for source in SOURCES if source.stem != "dram_player"]
+_trace_numbers = itertools.count()
+
+
+class ControllerBench(wiring.Component):
+    """Streams of requests per pseudo-channel, what comes back, and the device's counters."""
+
+    def __init__(self, config: ControllerConfig, window: int) -> None:
+        self._config = config
+        self._window = window
+        channels = config.standard.pseudo_channels
+        bits, gear = config.id_bits, config.gear
+        super().__init__(
+            {
+                "request": In(stream.Signature(REQUEST_LAYOUT)).array(channels),
+                "data": In(stream.Signature(channel_write_data(gear))).array(channels),
+                "response": Out(stream.Signature(channel_response(bits, gear))).array(channels),
+                "written": Out(stream.Signature(channel_written(bits))).array(channels),
+                **{name: Out(64 if name == "bytes_moved" else 32) for name in COUNTERS},
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Connect requesters, controller and device."""
+        m = Module()
+        config = self._config
+        m.submodules.controller = controller = DramController(config)
+        dram = controller.dram
+        for i in range(config.standard.pseudo_channels):
+            m.submodules[f"requester_{i}"] = requester = Requester(config, self._window)
+            connect(m, flipped(self.request[i]), requester.request)
+            connect(m, flipped(self.data[i]), requester.data)
+            connect(m, requester.channel, controller.channel[i])
+            connect(m, requester.response, flipped(self.response[i]))
+            connect(m, requester.written, flipped(self.written[i]))
+        read_data = Signal.like(dram.read_data.as_value())
+        m.d.comb += dram.read_data.eq(read_data)
+        m.submodules.device = Instance(
+            "dram_device",
+            **instance_parameters(config.standard, config.gear),
+            p_STANDARD=config.standard.name,
+            i_clk=ClockSignal(),
+            i_rst=ResetSignal(),
+            i_command=dram.command,
+            i_write_data=dram.write_data,
+            i_write_mask=dram.write_mask,
+            o_read_data=read_data,
+            o_read_valid=dram.read_valid,
+            **{f"o_{name}": getattr(self, name) for name in COUNTERS},
+        )
+        return m
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request of a test: byte address, bursts of 32 bytes, the words to write if it is one."""
+
+    address: int
+    bursts: int
+    words: tuple[tuple[int, int], ...] = ()
+    """Data and enable per word of 16 bytes times the gear."""
+
+    @property
+    def packed(self) -> int:
+        """The request as a payload."""
+        write = int(bool(self.words))
+        return self.address | (self.bursts - 1) << 32 | write << 36
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gave: the harness's result, the command trace."""
+
+    run: Run
+    trace: Trace | None
+
+    def counter(self, name: str) -> int:
+        """A counter of the device."""
+        return self.run.observed[name]
+
+
+def run_requests(
+    config: ControllerConfig,
+    requests: Sequence[Sequence[Request]],
+    *,
+    window: int = 8,
+    stall: float = 0.0,
+    seed: int = 1,
+    reset_at: int | None = None,
+    trace: bool = False,
+    images: Sequence[Path] = (),
+    max_cycles: int = 200_000,
+    fast: bool = False,
+) -> Result:
+    """Run requests, a list per pseudo-channel; the device stops the run at a broken rule."""
+    standard, gear = config.standard, config.gear
+    name = f"controller_{standard.name.replace('-', '_')}_{gear}"
+    words = 2 // gear
+    inputs: dict[str, list[int]] = {}
+    outputs: dict[str, int] = {}
+    stalls: dict[str, float] = {}
+    for i, own in enumerate(requests):
+        inputs[f"request__{i}"] = [request.packed for request in own]
+        inputs[f"data__{i}"] = [
+            data | enable << 128 * gear for request in own for data, enable in request.words
+        ]
+        outputs[f"response__{i}"] = sum(words * r.bursts for r in own if not r.words)
+        outputs[f"written__{i}"] = sum(bool(r.words) for r in own)
+        stalls |= {f"request__{i}": stall, f"data__{i}": stall}
+    plusargs = [f"+dram_image{i}={image}" for i, image in enumerate(images)]
+    path = BUILD_ROOT / "runs" / f"{name}-{os.getpid()}-{next(_trace_numbers)}.trace"
+    if trace:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        plusargs.append(f"+dram_trace={path}")
+    run = simulate(
+        ControllerBench(config, window),
+        name=name,
+        inputs=inputs,
+        outputs=outputs,
+        observe=COUNTERS,
+        stall=stalls,
+        seed=seed,
+        reset_at=reset_at,
+        max_cycles=max_cycles,
+        sources=DEVICE_SOURCES,
+        plusargs=plusargs,
+        arguments=["--unroll-count", "2"],
+        fast=fast,
+        driver="native",  # no Python per clock
+    )
+    traces = read_traces(path) if trace else []
+    path.unlink(missing_ok=True)
+    return Result(run, traces[-1] if traces else None)
