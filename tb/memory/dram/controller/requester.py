@@ -51,6 +51,7 @@ class Requester(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Elaboratable:
+        """Give ids, count what is left of each."""
         m = Module()
         words = BURST_BYTES // (16 * self._config.gear)
         left = Array(Signal(8, name=f"left_{i}") for i in range(self._window))
