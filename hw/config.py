@@ -20,7 +20,7 @@ BURST_BYTES = 32
 DIGITS = BEAT_BITS // 2
 
 #: Bumped whenever a record layout, a stream payload or a rounding step changes.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 class ConfigError(ValueError):

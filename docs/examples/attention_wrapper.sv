@@ -26,7 +26,8 @@ module attention_wrapper
     output logic                            query_ready,
     input  query_t                          query_elements,
 
-    // Memory: a burst is 32 bytes, an answer 2 beats per burst. Answers are always taken.
+    // Memory: a burst is 32 bytes, an answer 2 beats per burst, numbered, in any order. Answers are
+    // always taken.
     output logic                            request_valid,
     input  logic                            request_ready,
     output memory_request_address_t         request_address,
@@ -35,6 +36,7 @@ module attention_wrapper
     input  logic                            response_valid,
     input  memory_response_data_t           response_data,
     input  memory_response_tag_t            response_tag,
+    input  memory_response_beat_t           response_beat,
     input  memory_response_error_t          response_error,
 
     // Results: ROWS * HEAD_DIM / 4 output beats, then the completion.
@@ -65,7 +67,12 @@ module attention_wrapper
         value_scale:   job_value_scale,
         query_scale:   job_query_scale
     };
-    assign response = '{data: response_data, tag: response_tag, error: response_error};
+    assign response = '{
+        data:  response_data,
+        tag:   response_tag,
+        beat:  response_beat,
+        error: response_error
+    };
 
     assign request_address         = request.address;
     assign request_bursts_less_one = request.bursts_less_one;

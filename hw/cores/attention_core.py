@@ -44,6 +44,8 @@ class AttentionCore(wiring.Component):
     Parameters
     ----------
     config : AttentionConfig
+    page_bytes : int or None
+        No memory request crosses a multiple of this, see `Fetch`.
 
     Members
     -------
@@ -53,12 +55,12 @@ class AttentionCore(wiring.Component):
         Registers of the counter bank, listed in the register map.
     """
 
-    def __init__(self, config: AttentionConfig) -> None:
+    def __init__(self, config: AttentionConfig, page_bytes: int | None = None) -> None:
         self._config = config
         self._intake = JobIntake(config)
         self._retire = JobRetire(config)
         self._sequencer = Sequencer(config)
-        self._fetch = Fetch(config)
+        self._fetch = Fetch(config, page_bytes)
         self._unpacker = Unpacker(config)
         self._operands = OperandSelect(config)
         self._accumulator = ValueAccumulator(config)

@@ -4,10 +4,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import BEAT_BITS, BEAT_BYTES
-from hw.memory.port import ADDRESS_BITS, BURSTS_LESS_ONE_BITS
-
-#: Bits of the number of a beat within a request: 32 beats of 16 bytes.
-BEAT_INDEX_BITS = BURSTS_LESS_ONE_BITS + 1
+from hw.memory.port import ADDRESS_BITS, BEAT_INDEX_BITS, BURSTS_LESS_ONE_BITS
 
 
 def channel_request(id_bits: int) -> data.StructLayout:

@@ -1,6 +1,6 @@
 """Fetches segments of memory as an ordered stream of beats."""
 
-from amaranth.hdl import Elaboratable, Module, Mux, Signal
+from amaranth.hdl import Elaboratable, Module, Mux, Signal, ValueLike
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -18,14 +18,16 @@ SEGMENT_LAYOUT = data.StructLayout({"address": ADDRESS_BITS, "bursts": 9})
 class Fetch(wiring.Component):
     """Latency 2 cycles, segment to request and answer to beat; one request and one beat a cycle.
 
-    A segment is cut into requests of at most 16 bursts. A request goes out when a tag is free and
-    the reorder buffer has room for its whole answer, so the memory may answer at any time, in any
-    order of the tags. The beats leave in the order of the segments.
+    A segment is cut into requests of at most 16 bursts, and at page boundaries. A request goes out
+    when a tag is free and the reorder buffer has room for its whole answer, so the memory may
+    answer at any time, in any order. The beats leave in the order of the segments.
 
     Parameters
     ----------
     config
         ``memory_tags`` and ``reorder_beats`` size the buffer.
+    page_bytes
+        No request crosses a multiple of this: a power of two, at least 32. None: they may.
 
     Members
     -------
@@ -38,10 +40,25 @@ class Fetch(wiring.Component):
         The beats of the segments; ``last`` marks the last one of each.
     counters
         Counts requests, beats, and cycles in which the reader waits for a beat on order.
+
+    Raises
+    ------
+    ValueError
+        ``page_bytes`` is not legal.
     """
 
-    def __init__(self, config: AttentionConfig) -> None:
+    def __init__(self, config: AttentionConfig, page_bytes: int | None = None) -> None:
+        if page_bytes is not None and (
+            not isinstance(page_bytes, int)
+            or not BURST_BYTES <= page_bytes <= 1 << ADDRESS_BITS
+            or page_bytes & (page_bytes - 1)
+        ):
+            raise ValueError(
+                f"page_bytes must be None or a power of two from {BURST_BYTES} to 2**32, "
+                f"not {page_bytes!r}"
+            )
         self._config = config
+        self._page_bytes = page_bytes
         self.counters = (
             Counter("requests", "requests that the memory took", unit="requests"),
             Counter("beats", "beats handed to the reader", unit="beats"),
@@ -66,9 +83,15 @@ class Fetch(wiring.Component):
         request = self.memory.request
         free_to_send = Signal()
 
+        longest: ValueLike = REQUEST_BURSTS
+        if self._page_bytes is not None:
+            # Bursts from the address to the end of its page.
+            page_bursts = self._page_bytes // BURST_BYTES
+            to_end = page_bursts - (segment.address // BURST_BYTES) % page_bursts
+            longest = Mux(to_end < REQUEST_BURSTS, to_end, REQUEST_BURSTS)
         m.d.comb += [
-            final.eq(segment.bursts <= REQUEST_BURSTS),
-            bursts.eq(Mux(final, segment.bursts, REQUEST_BURSTS)),
+            final.eq(segment.bursts <= longest),
+            bursts.eq(Mux(final, segment.bursts, longest)),
             free_to_send.eq(~request.valid | request.ready),
             buffer.allocate.payload.bursts.eq(bursts),
             buffer.allocate.payload.final.eq(final),
@@ -80,8 +103,8 @@ class Fetch(wiring.Component):
             m.d.sync += [active.eq(self.segments.valid), segment.eq(self.segments.payload)]
         with m.Elif(step):
             m.d.sync += [
-                segment.address.eq(segment.address + REQUEST_BURSTS * BURST_BYTES),
-                segment.bursts.eq(segment.bursts - REQUEST_BURSTS),
+                segment.address.eq(segment.address + longest * BURST_BYTES),
+                segment.bursts.eq(segment.bursts - longest),
             ]
         # The request has a register: the lowest free tag may change while the memory is not ready.
         with m.If(free_to_send):

@@ -5,18 +5,17 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from hw.config import BEAT_BYTES, BURST_BYTES, AttentionConfig
+from hw.config import AttentionConfig
 from hw.cores.payloads import BEAT
-from hw.memory.port import REQUEST_BURSTS, response_layout, tag_bits
-
-BURST_BEATS = BURST_BYTES // BEAT_BYTES
+from hw.memory.port import BURST_BEATS, REQUEST_BURSTS, response_layout, tag_bits
 
 
 class ReorderBuffer(wiring.Component):
     """A beat leaves 2 cycles after it came, at the earliest; one beat a cycle in and out.
 
     The buffer is a ring of beats. An allocation takes the lowest free tag and the next beats of the
-    ring; answers are written to their place, whatever the order of the tags, and read in order.
+    ring; a beat of an answer is written to its place, whatever the order of the tags and of the
+    beats of one tag, and read in order.
 
     Parameters
     ----------
@@ -31,7 +30,7 @@ class ReorderBuffer(wiring.Component):
     tag : Out
         The tag that an allocation in this cycle gets.
     response : In(stream)
-        Answers, any order of the tags; always ready.
+        Answers, every beat once, in any order; always ready.
     beats : Out(stream of BEAT)
         Beats in the order of the allocations.
     waiting : Out(1)
@@ -59,8 +58,10 @@ class ReorderBuffer(wiring.Component):
         m = Module()
         pointer = range(self._depth)
         left = range(REQUEST_BURSTS * BURST_BEATS)
-        # Per tag: where its next beat goes, how many come after that one, and what allocate said.
-        next_beat = Array(Signal(pointer, name=f"next_beat_{i}") for i in range(self._tags))
+        # Per tag: where its beat 0 goes, the number of its last one, how many come after the next
+        # one, and what allocate said.
+        start = Array(Signal(pointer, name=f"start_{i}") for i in range(self._tags))
+        last_beat = Array(Signal(left, name=f"last_beat_{i}") for i in range(self._tags))
         more_beats = Array(Signal(left, name=f"more_beats_{i}") for i in range(self._tags))
         final = Array(Signal(name=f"final_{i}") for i in range(self._tags))
         busy = Signal(self._tags)
@@ -87,7 +88,8 @@ class ReorderBuffer(wiring.Component):
         with m.If(taken):
             m.d.sync += [
                 write_pointer.eq(write_pointer + size),
-                next_beat[self.tag].eq(write_pointer),
+                start[self.tag].eq(write_pointer),
+                last_beat[self.tag].eq(size - 1),
                 more_beats[self.tag].eq(size - 1),
                 final[self.tag].eq(self.allocate.payload.final),
             ]
@@ -105,17 +107,14 @@ class ReorderBuffer(wiring.Component):
             end.eq(more_beats[answer.tag] == 0),
             end_tag.eq((self.response.valid & end) << answer.tag),
             write.en.eq(self.response.valid),
-            write.addr.eq(next_beat[answer.tag]),
+            write.addr.eq(start[answer.tag] + answer.beat),
             write.data.data.eq(answer.data),
             write.data.error.eq(answer.error),
-            write.data.last.eq(end & final[answer.tag]),
+            write.data.last.eq(final[answer.tag] & (answer.beat == last_beat[answer.tag])),
             arrived.eq(self.response.valid << write.addr),
         ]
         with m.If(self.response.valid):
-            m.d.sync += [
-                next_beat[answer.tag].eq(next_beat[answer.tag] + 1),
-                more_beats[answer.tag].eq(more_beats[answer.tag] - 1),
-            ]
+            m.d.sync += more_beats[answer.tag].eq(more_beats[answer.tag] - 1)
         m.d.sync += busy.eq((busy & ~end_tag) | start_tag)
 
         # Departure: the read port's output register is the register of ``beats``.

@@ -2,12 +2,12 @@
 //
 // The payloads are the packed streams of the port, lowest field first:
 //   request   address (32), bursts less one (4), tag (TAG_BITS)
-//   response  data (128), tag (TAG_BITS), error (1)
+//   response  data (128), tag (TAG_BITS), beat (5), error (1)
 //
 // The first beat of an answer comes `latency` cycles after its request was taken, later when beats of
 // other requests are in the way. Without `shuffle` the requests are answered one after the other in
-// the order they came; with it every cycle picks one of the requests that are due, so the answers
-// interleave at random. With a fixed latency, no gaps and enough requests there is a beat in every
+// the order they came, beat after beat; with it every cycle picks one of the requests that are due and
+// one of its beats, so that both the answers and their beats mix. With a fixed latency, no gaps and enough requests there is a beat in every
 // cycle. Reset forgets the requests under way and zeroes the counters; the contents stay.
 //
 // Plusargs, NAME being the parameter:
@@ -15,7 +15,7 @@
 //                            them reads as FILLER. Without a file all of it does.
 //   +NAME_latency_min=N      cycles, at least 1 (default 8)
 //   +NAME_latency_max=N      the latency of a request is uniform from min to max (default: the min)
-//   +NAME_shuffle=1          interleave (default 0)
+//   +NAME_shuffle=1          any order of requests and beats (default 0)
 //   +NAME_request_stall=S    `request__ready` is low in a cycle with probability S/256, S in 0..255
 //   +NAME_response_gap=S     no beat in a cycle with probability S/256, S in 0..255
 //   +NAME_error_address=HEX  beats of the bytes from here on ...
@@ -36,7 +36,7 @@ module ideal_memory #(
     input  logic [TAG_BITS+35:0]  request__payload,
     output logic                  request__ready,
     output logic                  response__valid,
-    output logic [TAG_BITS+128:0] response__payload,
+    output logic [TAG_BITS+133:0] response__payload,
     input  logic                  response__ready,
     output logic [31:0]           requests,  // taken since the last reset
     output logic [31:0]           beats,     // sent since the last reset
@@ -59,7 +59,8 @@ module ideal_memory #(
     int unsigned         pending, chosen, candidates;
     logic [TAG_BITS-1:0] tag_of   [TAGS];
     int unsigned         word_of  [TAGS];
-    int unsigned         beats_of [TAGS];
+    int unsigned         beats_of [TAGS];  // to come
+    bit [31:0]           sent_of  [TAGS];  // a bit for each beat of the request
     logic [31:0]         due_of   [TAGS];
 
     function automatic logic [31:0] next_random(input logic [31:0] state);
@@ -93,6 +94,7 @@ module ideal_memory #(
         tag_of[pending]   = tag;
         word_of[pending]  = address / 16;
         beats_of[pending] = 2 * (32'(bursts_less_one) + 1);
+        sent_of[pending]  = ~32'd0 << beats_of[pending];
         due_of[pending]   = now + latency_min - 1 + below(latency_max - latency_min + 1);
         pending  = pending + 1;
         requests <= requests + 1;
@@ -121,21 +123,31 @@ module ideal_memory #(
 
     function automatic void serve(input int unsigned place);
         longint unsigned address;
+        int unsigned     word, skipped;
         bit              refused;
-        address = 64'(word_of[place]) * 16;
+        logic [4:0]      beat;
+        skipped = shuffle ? below(beats_of[place]) : 0;
+        beat = 5'd0;
+        while (sent_of[place][beat] || skipped != 0) begin
+            if (!sent_of[place][beat]) skipped = skipped - 1;
+            beat = beat + 1;
+        end
+        word    = word_of[place] + 32'(beat);
+        address = 64'(word) * 16;
         refused = address + 16 > error_address && address < error_address + error_bytes;
         response__payload <= {
-            refused, tag_of[place], refused ? {128{1'b1}} : contents(word_of[place])
+            refused, beat, tag_of[place], refused ? {128{1'b1}} : contents(word)
         };
         beats           <= beats + 1;
-        word_of[place]  = word_of[place] + 1;
-        beats_of[place] = beats_of[place] - 1;
+        sent_of[place][beat] = 1'b1;
+        beats_of[place]      = beats_of[place] - 1;
         if (beats_of[place] == 0) begin
             pending = pending - 1;
             for (int unsigned i = place; i < pending; i++) begin
                 tag_of[i]   = tag_of[i+1];
                 word_of[i]  = word_of[i+1];
                 beats_of[i] = beats_of[i+1];
+                sent_of[i]  = sent_of[i+1];
                 due_of[i]   = due_of[i+1];
             end
         end

@@ -170,7 +170,7 @@ FAULTS: tuple[Fault, ...] = (
         name="buffer-tag-freed-early",
         module="fetch_buffer",
         kind="off by one",
-        description="a tag is free again, and its answer ends, a beat before the last one",
+        description="a tag is free again a beat before the last one",
         statement=r"assign \end = ! <more_beats>",
         faulty="<more_beats> == 5'h1",
         killed_by=_FUSED,

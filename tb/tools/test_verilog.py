@@ -167,7 +167,8 @@ def test_sidecar() -> None:
     assert streams["memory__response"]["fields"] == [
         {"name": "data", "offset": 0, "width": 128, "signed": False},
         {"name": "tag", "offset": 128, "width": 4, "signed": False},
-        {"name": "error", "offset": 132, "width": 1, "signed": False},
+        {"name": "beat", "offset": 132, "width": 5, "signed": False},
+        {"name": "error", "offset": 137, "width": 1, "signed": False},
     ]
 
 

@@ -59,7 +59,7 @@ def test_the_wrapper_passes_lint(name: str, tmp_path: Path) -> None:
         ("(job),", "(job[0]),", "WIDTHEXPAND"),
         (".clk                       (clk),\n", "", "PINMISSING"),
         ("layer:         job_layer,\n", "", "layer"),
-        ("tag: response_tag", "tag: response_data", "WIDTHTRUNC"),
+        ("tag:   response_tag", "tag:   response_data", "WIDTHTRUNC"),
     ],
 )
 def test_a_wrong_wrapper_is_found(right: str, wrong: str, message: str, tmp_path: Path) -> None:
