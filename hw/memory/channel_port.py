@@ -3,8 +3,8 @@
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import BEAT_BITS, BEAT_BYTES
-from hw.memory.port import ADDRESS_BITS, BEAT_INDEX_BITS, BURSTS_LESS_ONE_BITS
+from hw.config import BEAT_BITS
+from hw.memory.port import ADDRESS_BITS, BEAT_INDEX_BITS, BURSTS_LESS_ONE_BITS, write_data
 
 
 def channel_request(id_bits: int) -> data.StructLayout:
@@ -17,11 +17,6 @@ def channel_request(id_bits: int) -> data.StructLayout:
             "write": 1,
         }
     )
-
-
-def channel_write_data(gear: int) -> data.StructLayout:
-    """What a clock of writing moves: ``gear`` beats, and per byte whether it is written."""
-    return data.StructLayout({"data": gear * BEAT_BITS, "enable": gear * BEAT_BYTES})
 
 
 def channel_response(id_bits: int, gear: int) -> data.StructLayout:
@@ -54,7 +49,7 @@ def channel_port(id_bits: int, gear: int) -> wiring.Signature:
     return wiring.Signature(
         {
             "request": Out(stream.Signature(channel_request(id_bits))),
-            "write_data": Out(stream.Signature(channel_write_data(gear))),
+            "write_data": Out(stream.Signature(write_data(gear))),
             "response": In(stream.Signature(channel_response(id_bits, gear))),
             "written": In(stream.Signature(channel_written(id_bits))),
         }
