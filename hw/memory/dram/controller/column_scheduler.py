@@ -10,7 +10,7 @@ from hw.memory.dram.controller.config import ControllerConfig
 from hw.memory.dram.controller.distances import Distances
 from hw.memory.dram.controller.one_hot import encode, select
 from hw.memory.dram.controller.payloads import column_layout
-from hw.memory.dram.controller.timer import Timer
+from hw.memory.dram.controller.transfer_limits import TransferLimits
 from hw.memory.dram.port import COMMAND_BITS
 
 
@@ -77,31 +77,32 @@ class ColumnScheduler(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         config, standard = self._config, self._config.standard
-        banks = standard.banks
+        banks, per_group = standard.banks, standard.banks_per_group
+        m.submodules.limits = limits = TransferLimits(config, self._distances)
 
         with m.If(self.writing & ~self.has_write.any() & self.has_read.any()):
             m.d.sync += self.writing.eq(0)
         with m.If(~self.writing & ~self.has_read.any() & self.has_write.any()):
             m.d.sync += self.writing.eq(1)
 
-        transferring = Signal()
-        read_allowed, write_allowed = Signal(banks), Signal(banks)
+        def per_bank(groups: Value) -> Value:
+            return Cat(group.replicate(per_group) for group in groups)
+
         possible = Signal(banks)
+        chosen = Signal(banks)
+        code = Signal(COMMAND_BITS)
+        transferring = Signal()
+        precharge = Signal()
+        groups = Signal(standard.bank_groups)
         m.d.comb += [
-            read_allowed.eq(self._allowed(m, transferring, to_write=False)),
-            write_allowed.eq(self._allowed(m, transferring, to_write=True)),
             possible.eq(
                 Mux(
                     self.writing,
-                    self.wants_write & write_allowed,
-                    self.wants_read & read_allowed,
+                    self.wants_write & per_bank(limits.may_write),
+                    self.wants_read & per_bank(limits.may_read),
                 )
             ),
-        ]
-        chosen = Signal(banks)
-        code = Signal(COMMAND_BITS)
-        precharge = (chosen & self.auto_precharge).any()
-        m.d.comb += [
+            precharge.eq((chosen & self.auto_precharge).any()),
             code.eq(
                 Mux(
                     self.writing,
@@ -113,96 +114,35 @@ class ColumnScheduler(wiring.Component):
             self.burst.bank.eq(encode(chosen)),
             self.burst.precharge.eq(precharge),
             self.transfer.eq(Mux(transferring, chosen, 0)),
+            groups.eq(
+                Cat(self.transfer[i : i + per_group].any() for i in range(0, banks, per_group))
+            ),
+            limits.reading.eq(Mux(self.writing, 0, groups)),
+            limits.writing.eq(Mux(self.writing, groups, 0)),
         ]
         first = oldest(possible, self.older)
-        if not standard.protocol.data_clock:
-            m.d.comb += [
-                chosen.eq(first),
-                self.command.eq(Mux(chosen.any(), code, Command.NOP)),
-                transferring.eq(self.grant & chosen.any()),
-            ]
-            return m
-
         announcement = Mux(self.writing, Command.CAS_WR, Command.CAS_RD)
-        clock_off = self._clock_off(m, transferring)
-        if config.gear == 2:
+        clock_off = Mux(self.writing, limits.write_clock_off, limits.read_clock_off)
+        if standard.protocol.data_clock and config.gear == 1:
+            # What is announced comes in the next cycle.
+            announced = Signal(banks)
+            announces = Signal()
             m.d.comb += [
-                chosen.eq(first),
-                self.command.eq(Mux(chosen.any(), code, Command.NOP)),
-                self.announcement.eq(Mux(chosen.any() & clock_off, announcement, Command.NOP)),
-                transferring.eq(self.grant & chosen.any()),
+                announces.eq(clock_off & ~announced.any()),
+                limits.next_cycle.eq(announces),
+                chosen.eq(Mux(announced.any(), announced, first)),
+                self.command.eq(Mux(chosen.any(), Mux(announces, announcement, code), Command.NOP)),
+                transferring.eq(self.grant & chosen.any() & ~announces),
             ]
+            m.d.sync += announced.eq(Mux(self.grant & announces, chosen, 0))
             return m
-        # What has been announced comes in the next cycle.
-        announced = Signal(banks)
-        announces = Signal()
         m.d.comb += [
-            announces.eq(clock_off & ~announced.any()),
-            chosen.eq(Mux(announced.any(), announced, first)),
-            self.command.eq(Mux(chosen.any(), Mux(announces, announcement, code), Command.NOP)),
-            transferring.eq(self.grant & chosen.any() & ~announces),
+            chosen.eq(first),
+            self.command.eq(Mux(chosen.any(), code, Command.NOP)),
+            transferring.eq(self.grant & chosen.any()),
         ]
-        m.d.sync += announced.eq(Mux(self.grant & announces, chosen, 0))
+        if standard.protocol.data_clock:
+            m.d.comb += self.announcement.eq(
+                Mux(chosen.any() & clock_off, announcement, Command.NOP)
+            )
         return m
-
-    def _allowed(self, m: Module, transferring: Value, *, to_write: bool) -> Value:
-        """Return per bank whether the rank allows it a transfer of this direction."""
-        standard, distances = self._config.standard, self._distances
-        same, other = ("write", "read") if to_write else ("read", "write")
-        same_now = transferring & (self.writing if to_write else ~self.writing)
-        other_now = transferring & (~self.writing if to_write else self.writing)
-
-        def busy(group: int) -> Value:
-            first = group * standard.banks_per_group
-            return self.transfer[first : first + standard.banks_per_group].any()
-
-        def since(name: str, start: Value, **cycles: int) -> Timer:
-            m.submodules[name] = timer = Timer(**cycles)
-            m.d.comb += timer.start.eq(start)
-            return timer
-
-        turn = distances.column("tRTW") if to_write else distances.write_to_read("tWTR_S")
-        passed = since(f"{other}_to_{same}", other_now, turn=turn).passed.all()
-        allowed = []
-        for stack in range(standard.stacks):
-            own = range(stack * standard.groups_per_stack, (stack + 1) * standard.groups_per_stack)
-            in_stack = Cat(busy(group) for group in own).any()
-            near = since(
-                f"{same}_stack_{stack}", same_now & in_stack, tCCD_S=distances.column("tCCD_S")
-            )
-            far = since(
-                f"{same}_not_stack_{stack}", same_now & ~in_stack, tCCD_R=distances.column("tCCD_R")
-            )
-            of_stack = Signal(name=f"{same}_allowed_{stack}")
-            m.d.comb += of_stack.eq(passed & near.passed.all() & far.passed.all())
-            for group in own:
-                of_group = since(
-                    f"{same}_group_{group}",
-                    same_now & busy(group),
-                    tCCD_L=distances.column("tCCD_L"),
-                ).passed.all()
-                if not to_write:
-                    of_group = (
-                        of_group
-                        & since(
-                            f"write_to_read_group_{group}",
-                            other_now & busy(group),
-                            tWTR_L=distances.write_to_read("tWTR_L"),
-                        ).passed.all()
-                    )
-                allowed.append((of_stack & of_group).replicate(standard.banks_per_group))
-        return Cat(allowed)
-
-    def _clock_off(self, m: Module, transferring: Value) -> Value:
-        """Return whether a transfer of the present direction needs the data clock started."""
-        expired = []
-        for name, latency, now in (
-            ("read", "tCL", transferring & ~self.writing),
-            ("write", "tCWL", transferring & self.writing),
-        ):
-            # Off again after the last of these clocks.
-            timer = Timer(off=self._distances.data_clock(latency) + 1)
-            m.submodules[f"data_clock_{name}"] = timer
-            m.d.comb += timer.start.eq(now)
-            expired.append(timer["off"])
-        return Mux(self.writing, expired[1], expired[0])

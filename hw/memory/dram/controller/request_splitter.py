@@ -9,10 +9,7 @@ from hw.memory.channel_port import channel_request
 from hw.memory.dram.controller.config import ControllerConfig
 from hw.memory.dram.controller.payloads import place_bits, visit_layout
 from hw.memory.dram.port import locate_value
-from hw.memory.port import REQUEST_BURSTS
-
-#: Beats of a burst of the memory port.
-PORT_BEATS = 2
+from hw.memory.port import BURST_BEATS, REQUEST_BURSTS
 
 
 def split_layout(config: ControllerConfig) -> data.StructLayout:
@@ -128,7 +125,9 @@ class RequestSplitter(wiring.Component):
             visit.job.bursts_less_one.eq((here - 1 - visited) >> offset_of(groups)),
             visit.job.place.eq(held.place + before + visited),
             visit.job.tag.id.eq(request.id),
-            visit.job.tag.beats_less_one.eq(request.bursts_less_one * PORT_BEATS + PORT_BEATS - 1),
+            visit.job.tag.beats_less_one.eq(
+                request.bursts_less_one * BURST_BEATS + BURST_BEATS - 1
+            ),
             visit.job.tag.second_half.eq(first_half_skipped(config, request)),
             visit.job.tag.refused.eq(held.refused),
             self.request.ready.eq(~active | (self.visit.ready & final_block & final_visit)),

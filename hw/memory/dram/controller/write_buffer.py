@@ -6,7 +6,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from hw.config import BEAT_BITS, BEAT_BYTES, BURST_BYTES
-from hw.memory.channel_port import channel_request, channel_write_data, channel_written
+from hw.memory.channel_port import channel_request, channel_written
 from hw.memory.dram.controller.config import ControllerConfig
 from hw.memory.dram.controller.distances import Distances
 from hw.memory.dram.controller.payloads import place_bits
@@ -17,6 +17,7 @@ from hw.memory.dram.controller.request_splitter import (
     most_bursts,
     split_layout,
 )
+from hw.memory.port import write_data
 from hw.streams import StreamFIFO
 
 
@@ -35,7 +36,7 @@ class WriteBuffer(wiring.Component):
     -------
     request : In(stream of channel_request)
         Writes only.
-    data : In(stream of channel_write_data)
+    data : In(stream of write_data)
     split : Out(stream of split_layout)
         Requests that are complete; ``place`` is that of the first burst in the ring.
     launch : In(1), place : In
@@ -54,7 +55,7 @@ class WriteBuffer(wiring.Component):
         super().__init__(
             {
                 "request": In(stream.Signature(channel_request(config.id_bits))),
-                "data": In(stream.Signature(channel_write_data(config.gear))),
+                "data": In(stream.Signature(write_data(config.gear))),
                 "split": Out(stream.Signature(split_layout(config))),
                 "launch": In(1),
                 "place": In(place_bits(config)),
@@ -71,9 +72,7 @@ class WriteBuffer(wiring.Component):
         places = config.write_buffer
         words = standard.burst_cycles // gear
         port_words = BURST_BYTES // (BEAT_BYTES * gear)
-        m.submodules.ring = ring = Memory(
-            shape=channel_write_data(gear), depth=places * words, init=[]
-        )
+        m.submodules.ring = ring = Memory(shape=write_data(gear), depth=places * words, init=[])
 
         # Filling: a request at a time. Words of its bursts that it does not have write nothing.
         held = Signal(channel_request(config.id_bits))

@@ -12,8 +12,9 @@ from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.memory.channel_port import channel_response, channel_write_data, channel_written
+from hw.memory.channel_port import channel_response, channel_written
 from hw.memory.dram.controller import ControllerConfig, DramController
+from hw.memory.port import write_data
 from tb.harness import Run, simulate
 from tb.harness.files import BUILD_ROOT
 from tb.memory.dram.controller.requester import REQUEST_LAYOUT, Requester
@@ -35,7 +36,7 @@ class ControllerBench(wiring.Component):
         super().__init__(
             {
                 "request": In(stream.Signature(REQUEST_LAYOUT)).array(channels),
-                "data": In(stream.Signature(channel_write_data(gear))).array(channels),
+                "data": In(stream.Signature(write_data(gear))).array(channels),
                 "response": Out(stream.Signature(channel_response(bits, gear))).array(channels),
                 "written": Out(stream.Signature(channel_written(bits))).array(channels),
                 **{name: Out(64 if name == "bytes_moved" else 32) for name in COUNTERS},

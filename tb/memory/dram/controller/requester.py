@@ -8,11 +8,10 @@ from hw.config import BURST_BYTES
 from hw.memory.channel_port import (
     channel_port,
     channel_response,
-    channel_write_data,
     channel_written,
 )
 from hw.memory.dram.controller import ControllerConfig
-from hw.memory.port import ADDRESS_BITS, BURSTS_LESS_ONE_BITS
+from hw.memory.port import ADDRESS_BITS, BURSTS_LESS_ONE_BITS, write_data
 
 REQUEST_LAYOUT = data.StructLayout(
     {"address": ADDRESS_BITS, "bursts_less_one": BURSTS_LESS_ONE_BITS, "write": 1}
@@ -43,7 +42,7 @@ class Requester(wiring.Component):
         super().__init__(
             {
                 "request": In(stream.Signature(REQUEST_LAYOUT)),
-                "data": In(stream.Signature(channel_write_data(gear))),
+                "data": In(stream.Signature(write_data(gear))),
                 "channel": Out(channel_port(bits, gear)),
                 "response": Out(stream.Signature(channel_response(bits, gear))),
                 "written": Out(stream.Signature(channel_written(bits))),
