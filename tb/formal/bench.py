@@ -130,10 +130,10 @@ class Bench:
             self.check(f"{name} stays until its transfer", rule)
 
     def stream(self, name: str) -> Any:
-        """Return the stream of this name; members of members are separated by two underscores."""
+        """Return the stream of this name; members and elements are joined by two underscores."""
         found: Any = self.component
         for part in name.split("__"):
-            found = getattr(found, part)
+            found = found[int(part)] if part.isdigit() else getattr(found, part)
         return found
 
     def _stream_rule(

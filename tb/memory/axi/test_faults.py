@@ -29,10 +29,10 @@ FAULTS: dict[str, tuple[type, str, str, str | None]] = {
     "no last word": (WriteSide, "word == lengths.output.payload", "0", "WLAST wrong"),
     "AW moves on": (WriteSide, "~self.awvalid | self.awready", "1", "AW does not wait"),
     "AR moves on": (ReadSide, "~self.arvalid | self.arready", "1", "AR does not wait"),
-    "W is withdrawn": (
+    "W changes": (
         WriteSide,
-        "self.wvalid.eq(out.valid)",
-        "self.wvalid.eq(out.valid & self.data.valid)",
+        "self.wstrb.eq(out.payload.strobe)",
+        "self.wstrb.eq(out.payload.strobe ^ self.bvalid)",
         "W does not wait",
     ),
     "the end comes with the first half": (WriteSide, "known & ~more[self.bid]", "known", None),
@@ -40,7 +40,7 @@ FAULTS: dict[str, tuple[type, str, str, str | None]] = {
         ReadSide,
         "payload.beat.eq(beat[self.rid])",
         "payload.beat.eq(beat[0])",
-        "",
+        None,
     ),
     "an ID is used twice": (Slots, "with m.If(~self.busy[slot]):", "with m.If(slot < 2):", None),
 }

@@ -151,7 +151,7 @@ def near_pages(rng: random.Random) -> tuple[int, int]:
 
 
 def random_script(seed: int, gear: int, *, phases: int = 12, bad: range = range(0)) -> Script:
-    """Phases that write and read other places each, and then all of the memory."""
+    """Phases that write and read other places each; what was just written; all of the memory."""
     rng = random.Random(seed)
     script = Script(rng.randbytes(MEMORY_BYTES), gear, bad)
     for _ in range(phases):
@@ -175,6 +175,11 @@ def random_script(seed: int, gear: int, *, phases: int = 12, bad: range = range(
                 continue
             taken |= pages
             fence = False
+    for _ in range(3 * phases):
+        address, bursts = near_pages(rng)
+        size = bursts * BURST_BYTES
+        script.write(address, rng.randbytes(size), [1] * size, fence=True)
+        script.read(address, bursts, fence=True)
     for address in range(0, MEMORY_BYTES, 512):
         script.read(address, 16, fence=address == 0)
     return script
