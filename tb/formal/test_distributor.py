@@ -133,13 +133,13 @@ def distributing(unit: JobDistributor) -> Bench:
     return bench
 
 
-def unit() -> JobDistributor:
+def two_slices() -> JobDistributor:
     return JobDistributor(STREAMS, slices=SLICES, selects=lambda job: job.lists)
 
 
 def test_distributor() -> None:
     """For all time, by property directed reachability; 127 flip-flops."""
-    prove(distributing(unit()))
+    prove(distributing(two_slices()))
 
 
 #: The class, what goes wrong, the claim that shows it, and the fault as a change of the source.
@@ -169,4 +169,4 @@ def test_faulty_distributor_is_refuted(fault: str, monkeypatch: pytest.MonkeyPat
     """A counterexample of at most 30 cycles, by bounded model checking."""
     part, claim, old, new = FAULTS[fault]
     monkeypatch.setattr(f"hw.distributor.distributor.{part.__name__}", mutant(part, old, new))
-    refute(distributing(unit()), claim, cycles=30)
+    refute(distributing(two_slices()), claim, cycles=30)

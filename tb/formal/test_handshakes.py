@@ -33,12 +33,17 @@ from hw.cores.softmax import Softmax
 from hw.cores.unpacker import Unpacker
 from hw.cores.value_accumulator import ValueAccumulator
 from hw.cores.value_unpacker import ValueUnpacker
+from hw.distributor import JobDistributor
+from hw.memory.arbiter import ChannelArbiter
+from hw.memory.axi import AxiMaster
 from hw.memory.fetch import Fetch
 from hw.memory.reorder_buffer import ReorderBuffer
 from tb.formal.bench import Bench
 from tb.formal.cone import inputs_of_valid
 from tb.formal.mutant import mutant
 from tb.formal.prove import prove, refute
+from tb.formal.test_arbiter import four_clients
+from tb.formal.test_distributor import two_slices
 
 CONFIG = replace(
     preset("tiny"),
@@ -102,8 +107,29 @@ def slow(make: Callable[[AttentionConfig], wiring.Component]) -> Any:
 
 
 UNITS = [*FAST, *map(slow, SLOW)]
+
+
+def channel_arbiter(_config: AttentionConfig) -> ChannelArbiter:
+    return four_clients()
+
+
+def axi_master(_config: AttentionConfig) -> AxiMaster:
+    return AxiMaster(id_bits=2, axi_id_bits=1)
+
+
+def job_distributor(_config: AttentionConfig) -> JobDistributor:
+    return two_slices()
+
+
 #: Units with a test of their own for the rest of the rule.
-OTHERS: list[Callable[[AttentionConfig], wiring.Component]] = [Selector, Fetch, ReorderBuffer]
+OTHERS: list[Callable[[AttentionConfig], wiring.Component]] = [
+    Selector,
+    Fetch,
+    ReorderBuffer,
+    channel_arbiter,
+    axi_master,
+    job_distributor,
+]
 
 
 def offering(unit: wiring.Component, *, deaf: bool = False) -> tuple[Bench, list[str]]:

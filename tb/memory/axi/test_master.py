@@ -126,8 +126,14 @@ class Script:
             observe=["read_bursts", "write_bursts", "reads_at_once"],
             **more,
         )
+        self.compare(run.outputs["response"], run.outputs["written"])
+        return run
+
+    def compare(self, responses: Sequence[int], written: Sequence[int]) -> None:
+        """Compare every beat and every end with what is to come."""
+        gear = self.gear
         got: dict[int, dict[int, tuple[int, int]]] = {number: {} for number in self.reads}
-        for item in run.outputs["response"]:
+        for item in responses:
             answer = unpack(channel_response(ID_BITS, gear), item)
             for i in range(gear):
                 beat = answer["beat"] + i
@@ -136,10 +142,9 @@ class Script:
                 got[answer["id"]][beat] = (data, answer["error"])
         for number, beats in self.reads.items():
             assert got[number] == dict(enumerate(beats)), f"read {number}"
-        ends = [unpack(channel_written(ID_BITS), item) for item in run.outputs["written"]]
+        ends = [unpack(channel_written(ID_BITS), item) for item in written]
         assert {end["id"]: end["error"] for end in ends} == self.writes
         assert len(ends) == len(self.writes)
-        return run
 
 
 def near_pages(rng: random.Random) -> tuple[int, int]:
