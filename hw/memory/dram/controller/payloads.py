@@ -2,9 +2,9 @@
 
 from amaranth.lib import data
 
-from hw.memory.channel_port import BEAT_INDEX_BITS
 from hw.memory.dram.controller.config import ControllerConfig
 from hw.memory.dram.port import field_bits
+from hw.memory.port import BEAT_INDEX_BITS
 
 
 def place_bits(config: ControllerConfig) -> int:
