@@ -43,11 +43,15 @@ class Status(IntEnum):
     ADDRESS_RANGE = 6
     MEMORY_ERROR = 7
     SCALE_NOT_FINITE = 8
+    #: Of the KV-MMU: the sequence does not live, or a page that the job needs is not mapped.
+    NO_SEQUENCE = 9
+    PAGE_FAULT = 10
 
     @property
     def refused(self) -> bool:
         """Whether the job made no memory access and no output."""
-        return Status.OK < self < Status.MEMORY_ERROR
+        ran = (Status.OK, Status.MEMORY_ERROR, Status.SCALE_NOT_FINITE)
+        return self not in ran
 
 
 class StepKind(IntEnum):

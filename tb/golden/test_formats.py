@@ -228,8 +228,10 @@ def test_codes() -> None:
         "ADDRESS_RANGE",
         "MEMORY_ERROR",
         "SCALE_NOT_FINITE",
+        "NO_SEQUENCE",
+        "PAGE_FAULT",
     ]
-    assert [status.value for status in Status] == list(range(9))
+    assert [status.value for status in Status] == list(range(11))
     # Those with a memory access and outputs.
     ran = {Status.OK, Status.MEMORY_ERROR, Status.SCALE_NOT_FINITE}
     assert {status for status in Status if not status.refused} == ran

@@ -1,0 +1,1 @@
+"""The KV-MMU: pages, page tables, and the check of every access (docs/kv_mmu.md)."""

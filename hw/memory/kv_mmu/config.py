@@ -1,0 +1,176 @@
+"""Sizes of one KV-MMU: its pages, its sequences, and where tables and pages lie in the channel.
+
+No Amaranth and no torch here, so that the RTL and the twin share this file.
+"""
+
+from dataclasses import dataclass
+
+from hw.config import BURST_BYTES, AttentionConfig, ConfigError
+from hw.formats import KVFormat, Mode
+from hw.memory.kv_mmu.formats import ENTRY_BYTES, PAGE_BITS, Region
+
+#: Table entries of a burst: what the regions of a table are aligned to.
+BURST_ENTRIES = BURST_BYTES // ENTRY_BYTES
+
+
+@dataclass(frozen=True, kw_only=True)
+class MmuConfig:
+    """Parameters of the KV-MMU of one slice.
+
+    Raises
+    ------
+    ConfigError
+        A field has an illegal value, or tables or pages leave the channel or overlap.
+    """
+
+    #: The core behind the MMU; its layers, KV heads and longest context size the tables.
+    attention: AttentionConfig
+    #: Sequences that may live at once: 2 to 64.
+    sequences: int = 8
+    #: Bytes of a page: a power of two, 1024 to 65536.
+    page_bytes: int = 4096
+    #: Pages of the channel: 2 to 2**20.
+    pages: int = 1024
+    #: First byte of the page tables in the channel, a multiple of 4096.
+    table_address: int = 0
+    #: First byte of page 0, a multiple of ``page_bytes``; None for the first one behind the tables.
+    page_address: int | None = None
+    #: Bytes of the channel, up to 2**32.
+    channel_bytes: int = 1 << 32
+
+    def __post_init__(self) -> None:
+        def between(field: str, low: int, high: int, multiple: int = 1) -> None:
+            value = getattr(self, field)
+            legal = isinstance(value, int) and not isinstance(value, bool)
+            if not legal or not low <= value <= high or value % multiple:
+                step = f" and a multiple of {multiple}" if multiple > 1 else ""
+                raise ConfigError(
+                    f"{field} must be an integer from {low} to {high}{step}, not {value!r}"
+                )
+
+        between("sequences", 2, 64)
+        if self.page_bytes not in (1 << bits for bits in range(10, 17)):
+            raise ConfigError(
+                f"page_bytes must be a power of two from 1024 to 65536, not {self.page_bytes!r}"
+            )
+        between("pages", 2, 1 << PAGE_BITS)
+        between("channel_bytes", 4096, 1 << 32, 4096)
+        between("table_address", 0, self.channel_bytes, 4096)
+        if self.page_address is not None:
+            between("page_address", 0, self.channel_bytes, self.page_bytes)
+        tables = range(self.table_address, self.table_address + self.table_bytes)
+        pages = range(self.first_page, self.first_page + self.pages * self.page_bytes)
+        for what, place in (("tables", tables), ("pages", pages)):
+            if place.stop > self.channel_bytes:
+                raise ConfigError(
+                    f"{what} must end within channel_bytes {self.channel_bytes}, "
+                    f"not at {place.stop}"
+                )
+        if tables.start < pages.stop and pages.start < tables.stop:
+            raise ConfigError(
+                f"page_address must keep the pages off the tables "
+                f"({tables.start:#x} to {tables.stop:#x}), not {pages.start:#x}"
+            )
+
+    # --- tables ---------------------------------------------------------------------------------
+
+    def region_entries(self, region: Region) -> int:
+        """Entries of ``region`` in one table: pages at the longest context of any mode.
+
+        At least one burst of entries, and whole bursts, so that every region starts on a burst.
+        """
+        config, layout = self.attention, KVFormat(self.attention)
+        # A compressed tail is longest one step before its older window closes.
+        contexts = {config.max_context, min(config.max_context, 2 * config.window)}
+        sizes = [
+            layout.region_bytes(context, mode)[region.name.lower()]
+            for context in contexts
+            for mode in Mode
+        ]
+        pages = max(1, -(-max(sizes) // self.page_bytes))
+        return -(-pages // BURST_ENTRIES) * BURST_ENTRIES
+
+    def first_entry(self, region: Region) -> int:
+        """Place of the first entry of ``region`` within a table."""
+        return sum(self.region_entries(other) for other in Region if other < region)
+
+    @property
+    def entries(self) -> int:
+        """Entries of a table: one (sequence, KV layer, KV head), or one job slot on chip."""
+        return sum(self.region_entries(region) for region in Region)
+
+    @property
+    def table_stride(self) -> int:
+        """Bytes from one table to the next, a power of two."""
+        return 1 << (self.entries * ENTRY_BYTES - 1).bit_length()
+
+    @property
+    def table_bytes(self) -> int:
+        """Bytes of all tables: (sequence, layer, head), the head varying fastest."""
+        bits = self.sequence_bits + self.layer_bits + self.head_bits
+        return self.table_stride << bits
+
+    def entry_address(
+        self, sequence: int, layer: int, head: int, region: Region, index: int
+    ) -> int:
+        """Byte address of one table entry in the channel."""
+        table = ((sequence << self.layer_bits | layer) << self.head_bits) | head
+        place = self.first_entry(region) + index
+        return self.table_address + table * self.table_stride + place * ENTRY_BYTES
+
+    # --- pages ----------------------------------------------------------------------------------
+
+    @property
+    def first_page(self) -> int:
+        """Byte address of page 0."""
+        if self.page_address is not None:
+            return self.page_address
+        end = self.table_address + self.table_bytes
+        return -(-end // self.page_bytes) * self.page_bytes
+
+    def pages_of(self, context: int, mode: Mode = Mode.KVO) -> dict[Region, int]:
+        """Pages of each region that a job at ``context`` tokens needs."""
+        sizes = KVFormat(self.attention).region_bytes(context, mode)
+        return {region: -(-sizes[region.name.lower()] // self.page_bytes) for region in Region}
+
+    @property
+    def most_pages(self) -> int:
+        """Entries of the largest region."""
+        return max(self.region_entries(region) for region in Region)
+
+    # --- widths ---------------------------------------------------------------------------------
+
+    @property
+    def slots(self) -> int:
+        """Job slots: as many as the core has."""
+        return self.attention.jobs_in_flight
+
+    @property
+    def page_shift(self) -> int:
+        """log2 of ``page_bytes``."""
+        return self.page_bytes.bit_length() - 1
+
+    @property
+    def sequence_bits(self) -> int:
+        """Bits of a sequence number."""
+        return (self.sequences - 1).bit_length()
+
+    @property
+    def layer_bits(self) -> int:
+        """Bits of a layer number, at least 1."""
+        return max(1, (self.attention.layers - 1).bit_length())
+
+    @property
+    def head_bits(self) -> int:
+        """Bits of a KV head number, at least 1."""
+        return max(1, (self.attention.kv_heads - 1).bit_length())
+
+    @property
+    def page_bits(self) -> int:
+        """Bits of a page number."""
+        return (self.pages - 1).bit_length()
+
+    @property
+    def index_bits(self) -> int:
+        """Bits of a page's place within a region."""
+        return (self.most_pages - 1).bit_length()

@@ -1,0 +1,426 @@
+"""The KV-MMU between a host, a model of a core and a model of the memory, cycle by cycle.
+
+Everything that can be random is: stalls on every stream, the order and the delay of every beat,
+what the core asks for. Every answer is compared with the twin.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+from amaranth.hdl import ClockDomain, Module, Value
+from amaranth.sim import Simulator
+
+from golden.twin.kv_mmu import Command, Grant, KvMmuTwin, Reply
+from hw.config import BURST_BYTES
+from hw.formats import Mode, Status
+from hw.memory.kv_mmu.config import MmuConfig
+from hw.memory.kv_mmu.formats import (
+    OFFSET_BITS,
+    REGION_BITS,
+    Region,
+    Violation,
+    system_job_fields,
+    virtual_address,
+)
+from hw.memory.kv_mmu.kv_mmu import KvMmu
+from hw.memory.kv_mmu.ports import system_job_layout
+from tb.harness import pack, unpack
+from tb.memory.kv_mmu.memory_model import (
+    BEAT_BYTES,
+    BURST_BEATS,
+    ReadModel,
+    Request,
+    TableModel,
+    page_contents,
+)
+
+Host = Generator[None, None, None]
+
+
+@dataclass
+class Running:
+    """A job in the core."""
+
+    job_id: int
+    grant: Grant
+    status: Status
+    core_status: Status
+    #: Accesses that it has still to make, and that are on their way.
+    accesses: int
+    outstanding: int = 0
+    failed: bool = False
+
+
+@dataclass
+class Asked:
+    """A request of the core: what each of its beats must be, and those that have come."""
+
+    job: Running
+    beats: list[tuple[int, int]]
+    come: set[int] = field(default_factory=set)
+
+
+class System:
+    """Runs an MMU with its surroundings.
+
+    Parameters
+    ----------
+    mmu
+    seed
+        Of everything random.
+    """
+
+    def __init__(self, mmu: KvMmu, *, seed: int, busy: float = 0.3) -> None:
+        self.config: MmuConfig = mmu.config
+        self.mmu = mmu
+        self.rng = random.Random(seed)
+        self.busy = busy
+        self.table = TableModel(self.rng, busy=busy)
+        self.now = 0
+        #: Share of the core's accesses that are not legal.
+        self.attacks = 0.3
+        self.accesses = (0, 6)
+        #: The sequence whose job is on its way to the core, and the one whose jobs may not end.
+        self.walking: int | None = None
+        self.held: int | None = None
+        self.counts = dict.fromkeys(("jobs", "granted", "refused", "split", "commands"), 0)
+        self.statuses: dict[str, int] = {}
+        self._reset_models()
+        self.twin = KvMmuTwin(self.config)
+
+    def _reset_models(self) -> None:
+        self.pages = ReadModel(self.rng, page_contents, self.busy)
+        self.table_reads = ReadModel(self.rng, self.table.contents, self.busy)
+        self.table.forget()
+        self._commands: deque[int] = deque()
+        self._replies: deque[int] = deque()
+        self._jobs: deque[int] = deque()
+        self._core_jobs: deque[int] = deque()
+        self._completions: deque[int] = deque()
+        self._done: deque[int] = deque()
+        self.running: deque[Running] = deque()
+        self._slots: dict[int, Running] = {}
+        self._asked: dict[int, Asked] = {}
+        self._request: tuple[int, int, int] | None = None
+        self._newest = 0
+        self.first_violation: tuple[Violation, int, int | None] | None = None
+        self._offered: dict[str, int] = {}
+        self.walking, self.held = None, None
+        self._job_id = 0
+        self._started = self.now
+
+    # --- the host -------------------------------------------------------------------------------
+
+    def command(self, command: Command) -> Generator[None, None, Reply]:
+        """Send a command, wait for its reply, and compare it with the twin's."""
+        self._commands.append(command.pack())
+        while not self._replies:
+            yield
+        got = Reply.unpack(self._replies.popleft())
+        expected = self.twin.command(command)
+        assert got == expected, (command, got, expected)
+        self.counts["commands"] += 1
+        self.statuses[got.status.name] = self.statuses.get(got.status.name, 0) + 1
+        free: Any = self.mmu.free_pages
+        if self.now - self._started > self.config.pages + 2:
+            assert self._context.get(free) == self.twin.free_pages
+        return got
+
+    def job(
+        self,
+        sequence: int,
+        layer: int,
+        kv_head: int,
+        context: int,
+        mode: Mode = Mode.KVO,
+        *,
+        spoil: Status = Status.OK,
+    ) -> Generator[None, None, Running]:
+        """Send a job and wait until the core gets it, checked; it runs on by itself.
+
+        ``spoil`` makes the core refuse it.
+        """
+        self._job_id = (self._job_id + 1) % (1 << 16)
+        core = self.config.attention
+        numbers = dict.fromkeys(system_job_fields(core), 0) | {
+            "job_id": self._job_id,
+            "config_hash": core.config_hash ^ (spoil == Status.CONFIG_MISMATCH),
+            "layer": core.layers if spoil == Status.LAYER_RANGE else layer,
+            "kv_head": core.kv_heads if spoil == Status.HEAD_RANGE else kv_head,
+            "mode": 3 if spoil == Status.MODE_RANGE else mode,
+            "context": core.max_context + 1 if spoil == Status.CONTEXT_RANGE else context,
+            "sequence": sequence,
+            "value_scale": self.rng.getrandbits(16),
+            "query_scale": self.rng.getrandbits(16 * core.rows),
+        }
+        self.walking = sequence
+        self._jobs.append(pack(system_job_layout(self.config), numbers))
+        while not self._core_jobs:
+            yield
+        status, grant = self.twin.start_job(sequence, layer, kv_head, context, mode)
+        if spoil != Status.OK:
+            grant = Grant(sequence, dict.fromkeys(Region, ()))
+        got = unpack(self.mmu.core_job.payload.shape(), self._core_jobs.popleft())
+        runs = status == Status.OK == spoil
+        slot = self._newest
+        self._newest = (slot + 1) % self.config.slots
+        expected = {k: v for k, v in numbers.items() if k != "sequence"}
+        for name, region in zip(("base", "chunk", "tail"), Region, strict=True):
+            expected[f"{name}_address"] = virtual_address(slot, region) if runs else 1
+        assert got == expected, (got, expected, status)
+        if spoil != Status.OK:
+            core_status = final = spoil
+        else:
+            core_status = Status.OK if runs else Status.ADDRESS_RANGE
+            final = status
+        running = Running(
+            self._job_id,
+            grant,
+            final,
+            core_status,
+            self.rng.randint(*self.accesses) if runs else 0,
+        )
+        self.running.append(running)
+        self._slots[slot] = running
+        self.statuses[final.name] = self.statuses.get(final.name, 0) + 1
+        self.walking = None
+        return running
+
+    def hold(self, sequence: int) -> Host:
+        """Let no job of ``sequence`` end from now on."""
+        while self._done or "core_completion" in self._offered:
+            yield
+        self.held = sequence
+
+    def drain(self) -> Host:
+        """Wait until every job is over; the first violation must be on record then."""
+        while self.running:
+            yield
+        record: Any = self.mmu.violation
+        got = {name: int(self._context.get(record[name])) for name in ("kind", "sequence", "address")}
+        kind, address, sequence = self.first_violation or (Violation.NONE, 0, None)
+        assert (got["kind"], got["address"]) == (kind, address)
+        assert sequence is None or got["sequence"] == sequence
+
+    # --- the core -------------------------------------------------------------------------------
+
+    def _core_step(self) -> None:
+        """Perhaps make a request; perhaps end the oldest job."""
+        rng = self.rng
+        if self._request is None and rng.random() > self.busy:
+            jobs = [(s, j) for s, j in self._slots.items() if j.accesses]
+            tags = [t for t in range(self.config.attention.memory_tags) if t not in self._asked]
+            if jobs and tags:
+                slot, job = rng.choice(jobs)
+                tag = rng.choice(tags)
+                address, bursts = self._address(slot, job), rng.randint(1, 16)
+                job.accesses -= 1
+                job.outstanding += 1
+                self._asked[tag] = Asked(job, self._expect(address, bursts))
+                self._request = (address, bursts, tag)
+        ending = self._done or "core_completion" in self._offered
+        if self.running and not ending and self.running[0].grant.sequence != self.held:
+            oldest = self.running[0]
+            if not oldest.accesses and not oldest.outstanding and rng.random() < 0.05:
+                status = oldest.core_status
+                if oldest.failed:
+                    status = Status.MEMORY_ERROR
+                self._done.append(oldest.job_id | status << 16)
+
+    def _address(self, slot: int, job: Running) -> int:
+        """A virtual address of the job, in its bounds or not."""
+        rng = self.rng
+        size = self.config.page_bytes
+        if rng.random() >= self.attacks:
+            region = rng.choice([r for r in Region if job.grant.pages[r]])
+            end = len(job.grant.pages[region]) * size
+            # Often near the end of a page.
+            place = rng.choice((rng.randrange(end), rng.randrange(end) // size * size + size - 256))
+            return virtual_address(slot, region, place // BURST_BYTES * BURST_BYTES)
+        free = [s for s in range(8) if s not in self._slots or s == slot]
+        region_number = rng.randrange(1 << REGION_BITS)
+        offset = rng.choice((rng.getrandbits(16), rng.getrandbits(OFFSET_BITS))) & -BURST_BYTES
+        slot = rng.choice(free)
+        return (slot << REGION_BITS | region_number) << OFFSET_BITS | offset
+
+    def _expect(self, address: int, bursts: int) -> list[tuple[int, int]]:
+        """Data and error of every beat; data of errors are not looked at."""
+        size = self.config.page_bytes
+        room = (size - address % size) // BURST_BYTES
+        parts = [(address, min(room, bursts))]
+        if bursts > room:
+            parts.append(((address + size) // size * size % (1 << 32), bursts - room))
+            self.counts["split"] += 1
+        beats: list[tuple[int, int]] = []
+        for start, length in parts:
+            running = self._slots.get(start >> (OFFSET_BITS + REGION_BITS))
+            nothing = Grant(0, dict.fromkeys(Region, ()))
+            result = self.twin.access(running.grant if running else nothing, start, length)
+            count = length * BURST_BEATS
+            if isinstance(result, Violation):
+                self.counts["refused"] += 1
+                if self.first_violation is None:
+                    sequence = running.grant.sequence if running else None
+                    self.first_violation = (result, start, sequence)
+                beats += [(0, 1)] * count
+            else:
+                self.counts["granted"] += 1
+                beats += [(page_contents(result + BEAT_BYTES * i), 0) for i in range(count)]
+        return beats
+
+    def _response(self, beat: dict[str, Any]) -> None:
+        """Check a beat that came to the core."""
+        asked = self._asked[beat["tag"]]
+        number = beat["beat"]
+        assert number not in asked.come, "a beat came twice"
+        data, error = asked.beats[number]
+        assert beat["error"] == error, (beat, asked)
+        assert error or beat["data"] == data, (beat, asked)
+        asked.job.failed |= bool(error)
+        asked.come.add(number)
+        if len(asked.come) == len(asked.beats):
+            asked.job.outstanding -= 1
+            del self._asked[beat["tag"]]
+
+    # --- a cycle --------------------------------------------------------------------------------
+
+    def run(self, *hosts: Any, cycles: int = 200_000, reset_at: int | None = None) -> int:
+        """Run hosts (functions that make generators) to their ends; the cycles that it took.
+
+        With ``reset_at`` everything is reset in that cycle, and the hosts start again.
+        """
+        top = Module()
+        domain = ClockDomain("sync")
+        top.domains.sync = domain
+        top.submodules.mmu = self.mmu
+
+        async def bench(context: Any) -> None:
+            self._context = context
+            active = [host() for host in hosts]
+            for cycle in range(cycles):
+                self.now = cycle
+                if cycle == reset_at:
+                    context.set(domain.rst, 1)
+                    await context.tick()
+                    context.set(domain.rst, 0)
+                    self._reset_models()
+                    self.twin = KvMmuTwin(self.config)
+                    # What is left in the memory from before is the twin's, too.
+                    self.twin.table = dict(self.table.words)
+                    active = [host() for host in hosts]
+                left = []
+                for host in active:
+                    try:
+                        next(host)
+                        left.append(host)
+                    except StopIteration:
+                        pass
+                active = left
+                self._cycle(context)
+                await context.tick()
+                if not active:
+                    self.cycles = cycle
+                    return
+            raise AssertionError(f"not done after {cycles} cycles")
+
+        simulator = Simulator(top)
+        simulator.add_clock(1e-6)
+        simulator.add_testbench(bench)
+        simulator.run()
+        return self.cycles
+
+    def _offer(self, context: Any, name: str, stream: Any, queue: deque[int]) -> None:
+        """Offer the first item of a queue, at random but for good."""
+        if name not in self._offered and queue and self.rng.random() >= self.busy:
+            self._offered[name] = queue.popleft()
+        context.set(stream.valid, name in self._offered)
+        if name in self._offered:
+            context.set(Value.cast(stream.payload), self._offered[name])
+
+    def _cycle(self, context: Any) -> None:
+        mmu, rng = self.mmu, self.rng
+        self._core_step()
+        offers = {
+            "command": (mmu.command, self._commands),
+            "job": (mmu.job, self._jobs),
+            "core_completion": (mmu.core_completion, self._done),
+        }
+        for name, (stream, queue) in offers.items():
+            self._offer(context, name, stream, queue)
+        request: Any = mmu.core.request
+        context.set(request.valid, self._request is not None)
+        if self._request is not None:
+            address, bursts, tag = self._request
+            fields = {"address": address, "bursts_less_one": bursts - 1, "tag": tag}
+            context.set(request.payload, fields)
+        takes = {
+            "reply": (mmu.reply, self._replies),
+            "core_job": (mmu.core_job, self._core_jobs),
+            "completion": (mmu.completion, self._completions),
+        }
+        for stream, _ in takes.values():
+            context.set(stream.ready, rng.random() >= self.busy)
+        reads = ((mmu.memory, self.pages), (mmu.table, self.table_reads))
+        for port, model in reads:
+            context.set(port.request.ready, model.ready())
+            beat = model.answer(self.now)
+            context.set(port.response.valid, beat is not None)
+            if beat is not None:
+                context.set(port.response.payload, vars(beat))
+        write: Any = mmu.table_write
+        context.set(write.request.ready, self.table.ready())
+        context.set(write.data.ready, self.table.ready())
+        end = self.table.written(self.now)
+        context.set(write.written.valid, end is not None)
+        if end is not None:
+            context.set(write.written.payload, {"tag": end[0], "error": end[1]})
+
+        # What moves in this cycle.
+        for name, (stream, _) in offers.items():
+            if name in self._offered and context.get(stream.ready):
+                del self._offered[name]
+        if self._request is not None and context.get(request.ready):
+            self._request = None
+        for stream, queue in takes.values():
+            if context.get(stream.valid) and context.get(stream.ready):
+                queue.append(context.get(Value.cast(stream.payload)))
+        for port, model in reads:
+            if context.get(port.request.valid) and context.get(port.request.ready):
+                model.take(self._take(context, port.request.payload), self.now)
+            assert context.get(port.response.ready)
+        if context.get(write.request.valid) and context.get(write.request.ready):
+            self.table.take(self._take(context, write.request.payload))
+        if context.get(write.data.valid) and context.get(write.data.ready):
+            payload = write.data.payload
+            data, enable = context.get(payload.data), context.get(payload.enable)
+            self.table.take_beat(data, enable, self.now)
+        if context.get(mmu.core.response.valid):
+            payload = mmu.core.response.payload
+            self._response(unpack(payload.shape(), context.get(Value.cast(payload))))
+        while self._completions:
+            self._complete(self._completions.popleft())
+
+    @staticmethod
+    def _take(context: Any, payload: Any) -> Request:
+        return Request(
+            context.get(payload.address),
+            context.get(payload.bursts_less_one) + 1,
+            context.get(payload.tag),
+        )
+
+    def _complete(self, payload: int) -> None:
+        """Check the completion of the oldest job."""
+        job = self.running.popleft()
+        status = Status.MEMORY_ERROR if job.failed else job.status
+        assert payload & 0xFFFF == job.job_id
+        assert Status(payload >> 16 & 15) == status, (Status(payload >> 16 & 15), job)
+        self.twin.end_job(job.grant.sequence)
+        for slot, other in list(self._slots.items()):
+            if other is job:
+                del self._slots[slot]
+        self.counts["jobs"] += 1
