@@ -115,9 +115,10 @@ class KvMmuTwin:
         place = self._places.get(page)
         return None if place is None else place.sequence
 
-    def pages_of(self, sequence: int) -> int:
-        """Number of pages of a sequence."""
-        return sum(place.sequence == sequence for place in self._places.values())
+    @property
+    def places(self) -> list[Place]:
+        """What the pages in use are for."""
+        return list(self._places.values())
 
     # --- commands -------------------------------------------------------------------------------
 
@@ -198,14 +199,27 @@ class KvMmuTwin:
         nothing = Grant(sequence, dict.fromkeys(Region, ()))
         if sequence not in self._live:
             return Status.NO_SEQUENCE, nothing
+        pages = self._walk(sequence, layer, kv_head, context, mode)
+        return (Status.PAGE_FAULT, nothing) if pages is None else (Status.OK, pages)
+
+    def could_run(
+        self, sequence: int, layer: int, kv_head: int, context: int, mode: Mode = Mode.KVO
+    ) -> bool:
+        """Whether a job would start with status OK."""
+        lives = sequence in self._live
+        return lives and self._walk(sequence, layer, kv_head, context, mode) is not None
+
+    def _walk(
+        self, sequence: int, layer: int, kv_head: int, context: int, mode: Mode
+    ) -> Grant | None:
         pages = {}
         for region, number in self.config.pages_of(context, mode).items():
             place = Place(sequence, self._layers[layer], kv_head, region, 0)
             found = [self.mapped(replace(place, index=index)) for index in range(number)]
             pages[region] = tuple(page for page in found if page is not None)
             if len(pages[region]) != number:
-                return Status.PAGE_FAULT, nothing
-        return Status.OK, Grant(sequence, pages)
+                return None
+        return Grant(sequence, pages)
 
     def end_job(self, sequence: int) -> None:
         """End a job of ``sequence``."""

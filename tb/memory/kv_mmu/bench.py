@@ -22,6 +22,7 @@ from hw.memory.kv_mmu.config import MmuConfig
 from hw.memory.kv_mmu.formats import (
     OFFSET_BITS,
     REGION_BITS,
+    CommandStatus,
     Region,
     Violation,
     system_job_fields,
@@ -84,7 +85,7 @@ class System:
         self.now = 0
         #: Share of the core's accesses that are not legal.
         self.attacks = 0.3
-        self.accesses = (0, 6)
+        self.accesses = (0, 12)
         #: The sequence whose job is on its way to the core, and the one whose jobs may not end.
         self.walking: int | None = None
         self.held: int | None = None
@@ -116,13 +117,16 @@ class System:
 
     # --- the host -------------------------------------------------------------------------------
 
-    def command(self, command: Command) -> Generator[None, None, Reply]:
-        """Send a command, wait for its reply, and compare it with the twin's."""
+    def command(self, command: Command, *, refused: bool = False) -> Generator[None, None, Reply]:
+        """Send a command, wait for its reply, and compare it with the twin's.
+
+        ``refused`` says that the memory refuses the access to the table, which changes nothing.
+        """
         self._commands.append(command.pack())
         while not self._replies:
             yield
         got = Reply.unpack(self._replies.popleft())
-        expected = self.twin.command(command)
+        expected = Reply(CommandStatus.TABLE_ERROR) if refused else self.twin.command(command)
         assert got == expected, (command, got, expected)
         self.counts["commands"] += 1
         self.statuses[got.status.name] = self.statuses.get(got.status.name, 0) + 1
@@ -140,10 +144,11 @@ class System:
         mode: Mode = Mode.KVO,
         *,
         spoil: Status = Status.OK,
+        unreadable: bool = False,
     ) -> Generator[None, None, Running]:
         """Send a job and wait until the core gets it, checked; it runs on by itself.
 
-        ``spoil`` makes the core refuse it.
+        ``spoil`` makes the core refuse it; ``unreadable`` says that the memory refuses the table.
         """
         self._job_id = (self._job_id + 1) % (1 << 16)
         core = self.config.attention
@@ -163,7 +168,9 @@ class System:
         while not self._core_jobs:
             yield
         status, grant = self.twin.start_job(sequence, layer, kv_head, context, mode)
-        if spoil != Status.OK:
+        if unreadable:
+            status = Status.PAGE_FAULT
+        if spoil != Status.OK or unreadable:
             grant = Grant(sequence, dict.fromkeys(Region, ()))
         got = unpack(self.mmu.core_job.payload.shape(), self._core_jobs.popleft())
         runs = status == Status.OK == spoil
@@ -173,11 +180,10 @@ class System:
         for name, region in zip(("base", "chunk", "tail"), Region, strict=True):
             expected[f"{name}_address"] = virtual_address(slot, region) if runs else 1
         assert got == expected, (got, expected, status)
-        if spoil != Status.OK:
-            core_status = final = spoil
-        else:
-            core_status = Status.OK if runs else Status.ADDRESS_RANGE
-            final = status
+        core_status = spoil
+        if spoil == Status.OK and not runs:
+            core_status = Status.ADDRESS_RANGE
+        final = status if spoil == Status.OK else spoil
         running = Running(
             self._job_id,
             grant,
@@ -202,7 +208,9 @@ class System:
         while self.running:
             yield
         record: Any = self.mmu.violation
-        got = {name: int(self._context.get(record[name])) for name in ("kind", "sequence", "address")}
+        got = {
+            name: int(self._context.get(record[name])) for name in ("kind", "sequence", "address")
+        }
         kind, address, sequence = self.first_violation or (Violation.NONE, 0, None)
         assert (got["kind"], got["address"]) == (kind, address)
         assert sequence is None or got["sequence"] == sequence
@@ -270,7 +278,8 @@ class System:
                 beats += [(0, 1)] * count
             else:
                 self.counts["granted"] += 1
-                beats += [(page_contents(result + BEAT_BYTES * i), 0) for i in range(count)]
+                places = [result + BEAT_BYTES * i for i in range(count)]
+                beats += [(page_contents(at), int(self.pages.refuses(at))) for at in places]
         return beats
 
     def _response(self, beat: dict[str, Any]) -> None:
