@@ -68,13 +68,12 @@ class CommandUnit(wiring.Component):
         entries = {region: config.region_entries(region) for region in Region}
         maps = (command.opcode == Opcode.ALLOCATE) | (command.opcode == Opcode.LOOKUP)
         sets = command.opcode == Opcode.SET_LAYER
-        region = (command.region <= max(Region)) & (
-            command.index < region_constant(command.region[:2], entries)
-        )
+        # A region of no name has no entries.
+        in_region = command.index < region_constant(command.region, entries)
         return (
             (sets | (command.sequence < config.sequences))
             & (~(maps | sets) | (command.layer < attention.layers))
-            & (~maps | ((command.kv_head < attention.kv_heads) & region))
+            & (~maps | ((command.kv_head < attention.kv_heads) & in_region))
             & (~sets | (command.index < attention.layers))
         )
 

@@ -11,7 +11,7 @@ _ENTRY_SHIFT = ENTRY_BYTES.bit_length() - 1
 
 
 def region_constant(region: object, values: dict[Region, int]) -> Value:
-    """The one of ``values`` that belongs to ``region``; the last one for a region of no name."""
+    """The one of ``values`` that belongs to ``region``; 0 for a region of no name."""
     return Value.cast(Array(Const(values[r]) for r in Region)[Value.cast(region)])
 
 

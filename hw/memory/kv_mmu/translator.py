@@ -129,10 +129,9 @@ class Translator(wiring.Component):
             entry.addr.eq(starts[virtual.slot] + region_constant(virtual.region, first) + index),
             owner.addr.eq(entry.data),
         ]
+        # A slot or a region of no name has no pages: what an array does not have is 0.
         m.d.comb += bounds.eq(
-            (virtual.slot < config.slots)
-            & (virtual.region <= max(Region))
-            & (index < Array(slot.pages)[virtual.region])
+            (index < Array(slot.pages)[virtual.region])
             & (virtual.offset[: config.page_shift] + size <= config.page_bytes)
         )
         is_owner = owner.data.allocated & (owner.data.sequence == sequences[1])

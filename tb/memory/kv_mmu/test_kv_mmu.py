@@ -342,7 +342,7 @@ def test_errors_of_the_memory_pass_through() -> None:
         yield from system.drain()
 
     system.run(host)
-    assert system.counts["refused"] == 0
+    assert system.counts["granted"] > 20
 
 
 def test_a_flood_of_refused_requests_hurts_no_other_job() -> None:
