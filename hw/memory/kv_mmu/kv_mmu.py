@@ -16,14 +16,17 @@ from hw.memory.kv_mmu.page_splitter import PageSplitter
 from hw.memory.kv_mmu.ports import (
     COMMAND,
     REPLY,
+    WRITE_TAG_BITS,
     client_request,
     read_client,
     system_job_layout,
     write_client,
 )
+from hw.memory.kv_mmu.shared_translator import SharedTranslator
 from hw.memory.kv_mmu.table_entry import TableEntry
 from hw.memory.kv_mmu.table_walker import TableWalker
-from hw.memory.kv_mmu.translator import Translator, violation_layout
+from hw.memory.kv_mmu.translator import violation_layout
+from hw.memory.kv_mmu.write_path import WritePath
 from hw.memory.port import tag_bits
 from hw.streams import StreamRegister
 
@@ -51,6 +54,8 @@ class KvMmu(wiring.Component):
         The core's memory port.
     memory : Out(read_client)
         The translated requests; their tags have one bit more.
+    writer : In(write_client), memory_write : Out(write_client)
+        The same for writes to pages, under the virtual addresses of a job in flight.
     table : Out(read_client), table_write : Out(write_client)
         Clients for the page tables.
     command, reply : stream
@@ -68,10 +73,14 @@ class KvMmu(wiring.Component):
         self._tag_bits = tag_bits(core)
         self._gate = JobGate(config)
         self._splitter = PageSplitter(config, tag_bits=self._tag_bits)
-        self._translator = Translator(config, tag_bits=self._tag_bits + 1)
+        self._writes = WritePath(config, tag_bits=WRITE_TAG_BITS)
+        self._translator = SharedTranslator(
+            config, read_tag_bits=self._tag_bits + 1, write_tag_bits=WRITE_TAG_BITS + 1
+        )
         self.counters = {
             "mmu_jobs": self._gate.counters,
             "mmu_splitter": self._splitter.counters,
+            "mmu_writes": self._writes.counters,
             "mmu_translator": self._translator.counters,
         }
         super().__init__(
@@ -82,6 +91,8 @@ class KvMmu(wiring.Component):
                 "core_completion": In(stream.Signature(completion_layout(core))),
                 "core": In(read_client(self._tag_bits)),
                 "memory": Out(read_client(self._tag_bits + 1)),
+                "writer": In(write_client(WRITE_TAG_BITS)),
+                "memory_write": Out(write_client(WRITE_TAG_BITS + 1)),
                 "table": Out(read_client(1)),
                 "table_write": Out(write_client(1)),
                 "command": In(stream.Signature(COMMAND)),
@@ -103,6 +114,7 @@ class KvMmu(wiring.Component):
         m.submodules.gate = gate = self._gate
         m.submodules.splitter = splitter = self._splitter
         m.submodules.translator = translator = self._translator
+        m.submodules.writes = writes = self._writes
         m.submodules.pool = pool = PagePool(config)
         m.submodules.commands = commands = CommandUnit(config)
         m.submodules.entry = entry = TableEntry(config)
@@ -151,12 +163,15 @@ class KvMmu(wiring.Component):
         m.submodules.taken = taken = StreamRegister(client_request(self._tag_bits))
         connect(m, flipped(self.core.request), taken.input)
         connect(m, taken.output, splitter.request)
-        connect(m, splitter.part, translator.request)
-        connect(m, translator.granted, flipped(self.memory.request))
-        connect(m, translator.refused, errors.refused)
+        connect(m, splitter.part, translator.reads.request)
+        connect(m, translator.reads.granted, flipped(self.memory.request))
+        connect(m, translator.reads.refused, errors.refused)
         connect(m, flipped(self.memory.response), errors.answer)
         connect(m, errors.response, splitter.answer)
         connect(m, splitter.response, flipped(self.core.response))
+        connect(m, flipped(self.writer), writes.writer)
+        connect(m, writes.memory, flipped(self.memory_write))
+        connect(m, writes.translate, translator.writes)
         m.d.comb += [translator.load.eq(walker.load), translator.owner.eq(pool.owner)]
         for inner, outer in zip(translator.slots, gate.slots, strict=True):
             m.d.comb += inner.eq(outer)

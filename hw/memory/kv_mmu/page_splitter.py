@@ -31,6 +31,8 @@ class PageSplitter(wiring.Component):
     response : Out(stream of client_response)
         To the requester; it is always ready for what it asked for.
     part : Out(stream of client_request)
+    first, crosses : Out(1)
+        Whether ``part`` is the first one, and whether its request has two.
     answer : In(stream of client_response)
         Always ready.
     counters
@@ -46,6 +48,8 @@ class PageSplitter(wiring.Component):
                 "request": In(stream.Signature(client_request(tag_bits))),
                 "response": Out(stream.Signature(client_response(tag_bits))),
                 "part": Out(stream.Signature(client_request(tag_bits + 1))),
+                "first": Out(1),
+                "crosses": Out(1),
                 "answer": In(stream.Signature(client_response(tag_bits + 1))),
             }
         )
@@ -57,21 +61,23 @@ class PageSplitter(wiring.Component):
         bursts = request.bursts_less_one + 1
         #: Bursts of the request's page from its address on.
         room = Signal(range((1 << shift - _BURST_SHIFT) + 1))
-        crosses = Signal()
         second = Signal()
         next_page = Cat(Const(0, shift), (request.address[shift:] + 1)[: 32 - shift])
         m.d.comb += [
             room.eq((1 << shift - _BURST_SHIFT) - request.address[_BURST_SHIFT:shift]),
-            crosses.eq(bursts > room),
+            self.crosses.eq(bursts > room),
+            self.first.eq(~second),
             self.part.valid.eq(self.request.valid),
-            self.request.ready.eq(self.part.ready & (second | ~crosses)),
+            self.request.ready.eq(self.part.ready & (second | ~self.crosses)),
             part.address.eq(Mux(second, next_page, request.address)),
-            part.bursts_less_one.eq(Mux(second, bursts - room, Mux(crosses, room, bursts)) - 1),
+            part.bursts_less_one.eq(
+                Mux(second, bursts - room, Mux(self.crosses, room, bursts)) - 1
+            ),
             part.tag.eq(Cat(request.tag, second)),
             self._split.event.eq(self.part.valid & self.part.ready & second),
         ]
         with m.If(self.part.valid & self.part.ready):
-            m.d.sync += second.eq(crosses & ~second)
+            m.d.sync += second.eq(self.crosses & ~second)
 
         # Per tag, the beats of the first part.
         before = Array(

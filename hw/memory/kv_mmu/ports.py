@@ -42,6 +42,10 @@ def read_client(tag_bits: int) -> wiring.Signature:
 WRITE_DATA = data.StructLayout({"data": BEAT_BITS, "enable": BEAT_BYTES})
 
 
+#: Bits of the tags of the writer of pages.
+WRITE_TAG_BITS = 2
+
+
 def written_layout(tag_bits: int) -> data.StructLayout:
     """The end of a write: its tag, and whether the memory refused it."""
     return data.StructLayout({"tag": tag_bits, "error": 1})

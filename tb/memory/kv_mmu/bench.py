@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
-from amaranth.hdl import ClockDomain, Module, Value
 from amaranth.sim import Simulator
 
 from golden.twin.kv_mmu import Command, Grant, KvMmuTwin, Reply
@@ -29,7 +28,7 @@ from hw.memory.kv_mmu.formats import (
     virtual_address,
 )
 from hw.memory.kv_mmu.kv_mmu import KvMmu
-from hw.memory.kv_mmu.ports import system_job_layout
+from hw.memory.kv_mmu.ports import WRITE_TAG_BITS, client_request, system_job_layout
 from tb.harness import pack, unpack
 from tb.memory.kv_mmu.memory_model import (
     BEAT_BYTES,
@@ -38,9 +37,23 @@ from tb.memory.kv_mmu.memory_model import (
     Request,
     TableModel,
     page_contents,
+    written_contents,
 )
+from tb.memory.kv_mmu.pins import Pins
 
 Host = Generator[None, None, None]
+#: The streams of the MMU that may have to wait.
+OUTPUTS = (
+    "reply",
+    "core_job",
+    "completion",
+    "memory__request",
+    "table__request",
+    "table_write__request",
+    "table_write__data",
+    "memory_write__request",
+    "memory_write__data",
+)
 
 
 @dataclass
@@ -81,15 +94,23 @@ class System:
         self.mmu = mmu
         self.rng = random.Random(seed)
         self.busy = busy
-        self.table = TableModel(self.rng, busy=busy)
+        self.table = TableModel(self.rng, tag_bits=1, busy=busy)
+        self.page_writes = TableModel(self.rng, tag_bits=WRITE_TAG_BITS + 1, busy=busy)
+        self.written: dict[int, int] = {}
         self.now = 0
         #: Share of the core's accesses that are not legal.
         self.attacks = 0.3
         self.accesses = (0, 12)
+        #: Most bursts of an access, and the share of accesses that write.
+        self.bursts, self.writes = 16, 0.3
+        #: Called in every cycle, once the pins are known.
+        self.on_cycle: Callable[[], None] = lambda: None
         #: The sequence whose job is on its way to the core, and the one whose jobs may not end.
         self.walking: int | None = None
         self.held: int | None = None
-        self.counts = dict.fromkeys(("jobs", "granted", "refused", "split", "commands"), 0)
+        self.counts = dict.fromkeys(
+            ("jobs", "granted", "refused", "split", "commands", "writes"), 0
+        )
         self.statuses: dict[str, int] = {}
         self._reset_models()
         self.twin = KvMmuTwin(self.config)
@@ -107,10 +128,15 @@ class System:
         self.running: deque[Running] = deque()
         self._slots: dict[int, Running] = {}
         self._asked: dict[int, Asked] = {}
+        self._writes: dict[int, tuple[Running, bool]] = {}
+        self._write_requests: deque[int] = deque()
+        self._write_data: deque[int] = deque()
+        self.page_writes.forget()
         self._request: tuple[int, int, int] | None = None
         self._newest = 0
-        self.first_violation: tuple[Violation, int, int | None] | None = None
+        self.first_violations: dict[bool, tuple[Violation, int, int | None]] = {}
         self._offered: dict[str, int] = {}
+        self._waiting: dict[str, int] = {}
         self.walking, self.held = None, None
         self._job_id = 0
         self._started = self.now
@@ -130,9 +156,8 @@ class System:
         assert got == expected, (command, got, expected)
         self.counts["commands"] += 1
         self.statuses[got.status.name] = self.statuses.get(got.status.name, 0) + 1
-        free: Any = self.mmu.free_pages
         if self.now - self._started > self.config.pages + 2:
-            assert self._context.get(free) == self.twin.free_pages
+            assert self.pins.get("free_pages") == self.twin.free_pages
         return got
 
     def job(
@@ -207,12 +232,11 @@ class System:
         """Wait until every job is over; the first violation must be on record then."""
         while self.running:
             yield
-        record: Any = self.mmu.violation
-        got = {
-            name: int(self._context.get(record[name])) for name in ("kind", "sequence", "address")
-        }
-        kind, address, sequence = self.first_violation or (Violation.NONE, 0, None)
-        assert (got["kind"], got["address"]) == (kind, address)
+        got = self.pins.get_fields("violation")
+        firsts = list(self.first_violations.values()) or [(Violation.NONE, 0, None)]
+        kinds = [(kind, address) for kind, address, _ in firsts]
+        assert (got["kind"], got["address"]) in kinds
+        sequence = firsts[kinds.index((Violation(got["kind"]), got["address"]))][2]
         assert sequence is None or got["sequence"] == sequence
 
     # --- the core -------------------------------------------------------------------------------
@@ -226,9 +250,11 @@ class System:
             if jobs and tags:
                 slot, job = rng.choice(jobs)
                 tag = rng.choice(tags)
-                address, bursts = self._address(slot, job), rng.randint(1, 16)
+                address, bursts = self._address(slot, job), rng.randint(1, self.bursts)
                 job.accesses -= 1
                 job.outstanding += 1
+                if rng.random() < self.writes and self._write(job, address, bursts):
+                    return
                 self._asked[tag] = Asked(job, self._expect(address, bursts))
                 self._request = (address, bursts, tag)
         ending = self._done or "core_completion" in self._offered
@@ -256,15 +282,50 @@ class System:
         slot = rng.choice(free)
         return (slot << REGION_BITS | region_number) << OFFSET_BITS | offset
 
+    def _write(self, job: Running, address: int, bursts: int) -> bool:
+        """Begin a write of ``job``, if a tag of the writer is free and nothing waits to be sent."""
+        tags = [tag for tag in range(1 << WRITE_TAG_BITS) if tag not in self._writes]
+        if not tags or self._write_requests or "request" in self._offered:
+            return False
+        tag = self.rng.choice(tags)
+        fields = {"address": address, "bursts_less_one": bursts - 1, "tag": tag}
+        self._write_requests.append(pack(client_request(WRITE_TAG_BITS), fields))
+        failed = False
+        for place in self._places(address, bursts, writes=True):
+            data = 0
+            if place is None:
+                failed = True
+            else:
+                data = written_contents(place)
+                for lane in range(4):
+                    self.written[place + 4 * lane] = data >> 32 * lane & 0xFFFFFFFF
+            self._write_data.append(data | 0xFFFF << 128)
+        self._writes[tag] = (job, failed)
+        self.counts["writes"] += 1
+        return True
+
+    def _written(self, tag: int, error: int) -> None:
+        """Check the end of a write."""
+        job, failed = self._writes.pop(tag)
+        assert error == failed, (tag, error, job)
+        job.outstanding -= 1
+
     def _expect(self, address: int, bursts: int) -> list[tuple[int, int]]:
         """Data and error of every beat; data of errors are not looked at."""
+        return [
+            (0, 1) if place is None else (page_contents(place), int(self.pages.refuses(place)))
+            for place in self._places(address, bursts)
+        ]
+
+    def _places(self, address: int, bursts: int, *, writes: bool = False) -> list[int | None]:
+        """The physical address of every beat of an access; None where it is refused."""
         size = self.config.page_bytes
         room = (size - address % size) // BURST_BYTES
         parts = [(address, min(room, bursts))]
         if bursts > room:
             parts.append(((address + size) // size * size % (1 << 32), bursts - room))
             self.counts["split"] += 1
-        beats: list[tuple[int, int]] = []
+        places: list[int | None] = []
         for start, length in parts:
             running = self._slots.get(start >> (OFFSET_BITS + REGION_BITS))
             nothing = Grant(0, dict.fromkeys(Region, ()))
@@ -272,15 +333,19 @@ class System:
             count = length * BURST_BEATS
             if isinstance(result, Violation):
                 self.counts["refused"] += 1
-                if self.first_violation is None:
-                    sequence = running.grant.sequence if running else None
-                    self.first_violation = (result, start, sequence)
-                beats += [(0, 1)] * count
+                sequence = running.grant.sequence if running else None
+                self._note_violation(result, start, sequence, writes)
+                places += [None] * count
             else:
                 self.counts["granted"] += 1
-                places = [result + BEAT_BYTES * i for i in range(count)]
-                beats += [(page_contents(at), int(self.pages.refuses(at))) for at in places]
-        return beats
+                places += [result + BEAT_BYTES * i for i in range(count)]
+        return places
+
+    def _note_violation(
+        self, kind: Violation, address: int, sequence: int | None, writes: bool
+    ) -> None:
+        """Keep the first violation of the reads, and of the writes: either may be the first."""
+        self.first_violations.setdefault(writes, (kind, address, sequence))
 
     def _response(self, beat: dict[str, Any]) -> None:
         """Check a beat that came to the core."""
@@ -303,20 +368,16 @@ class System:
 
         With ``reset_at`` everything is reset in that cycle, and the hosts start again.
         """
-        top = Module()
-        domain = ClockDomain("sync")
-        top.domains.sync = domain
-        top.submodules.mmu = self.mmu
+        pins = self.pins = Pins(self.mmu)
 
         async def bench(context: Any) -> None:
-            self._context = context
             active = [host() for host in hosts]
             for cycle in range(cycles):
                 self.now = cycle
                 if cycle == reset_at:
-                    context.set(domain.rst, 1)
+                    context.set(pins.reset, 1)
                     await context.tick()
-                    context.set(domain.rst, 0)
+                    context.set(pins.reset, 0)
                     self._reset_models()
                     self.twin = KvMmuTwin(self.config)
                     # What is left in the memory from before is the twin's, too.
@@ -337,90 +398,104 @@ class System:
                     return
             raise AssertionError(f"not done after {cycles} cycles")
 
-        simulator = Simulator(top)
+        simulator = Simulator(pins.top)
         simulator.add_clock(1e-6)
         simulator.add_testbench(bench)
         simulator.run()
+        assert reset_at is not None or self.page_writes.words == self.written
         return self.cycles
 
-    def _offer(self, context: Any, name: str, stream: Any, queue: deque[int]) -> None:
-        """Offer the first item of a queue, at random but for good."""
-        if name not in self._offered and queue and self.rng.random() >= self.busy:
-            self._offered[name] = queue.popleft()
-        context.set(stream.valid, name in self._offered)
-        if name in self._offered:
-            context.set(Value.cast(stream.payload), self._offered[name])
-
     def _cycle(self, context: Any) -> None:
-        mmu, rng = self.mmu, self.rng
+        pins, rng = self.pins, self.rng
         self._core_step()
         offers = {
-            "command": (mmu.command, self._commands),
-            "job": (mmu.job, self._jobs),
-            "core_completion": (mmu.core_completion, self._done),
+            "command": self._commands,
+            "job": self._jobs,
+            "core_completion": self._done,
+            "writer__request": self._write_requests,
+            "writer__data": self._write_data,
         }
-        for name, (stream, queue) in offers.items():
-            self._offer(context, name, stream, queue)
-        request: Any = mmu.core.request
-        context.set(request.valid, self._request is not None)
+        for name, queue in offers.items():
+            # At random, but for good.
+            if name not in self._offered and queue and rng.random() >= self.busy:
+                self._offered[name] = queue.popleft()
+            pins.offer(name, self._offered.get(name))
+        pins.set("core__request__valid", self._request is not None)
         if self._request is not None:
             address, bursts, tag = self._request
             fields = {"address": address, "bursts_less_one": bursts - 1, "tag": tag}
-            context.set(request.payload, fields)
+            pins.set_fields("core__request__payload", fields)
         takes = {
-            "reply": (mmu.reply, self._replies),
-            "core_job": (mmu.core_job, self._core_jobs),
-            "completion": (mmu.completion, self._completions),
+            "reply": self._replies,
+            "core_job": self._core_jobs,
+            "completion": self._completions,
         }
-        for stream, _ in takes.values():
-            context.set(stream.ready, rng.random() >= self.busy)
-        reads = ((mmu.memory, self.pages), (mmu.table, self.table_reads))
-        for port, model in reads:
-            context.set(port.request.ready, model.ready())
+        for name in takes:
+            pins.set(f"{name}__ready", rng.random() >= self.busy)
+        pins.set("core__response__ready", 1)
+        pins.set("writer__written__ready", 1)
+        reads = {"memory": self.pages, "table": self.table_reads}
+        for name, model in reads.items():
+            pins.set(f"{name}__request__ready", model.ready())
             beat = model.answer(self.now)
-            context.set(port.response.valid, beat is not None)
+            pins.set(f"{name}__response__valid", beat is not None)
             if beat is not None:
-                context.set(port.response.payload, vars(beat))
-        write: Any = mmu.table_write
-        context.set(write.request.ready, self.table.ready())
-        context.set(write.data.ready, self.table.ready())
-        end = self.table.written(self.now)
-        context.set(write.written.valid, end is not None)
-        if end is not None:
-            context.set(write.written.payload, {"tag": end[0], "error": end[1]})
+                pins.set_fields(f"{name}__response__payload", vars(beat))
+        stores = {"table_write": self.table, "memory_write": self.page_writes}
+        for name, words in stores.items():
+            pins.set(f"{name}__request__ready", words.ready())
+            pins.set(f"{name}__data__ready", words.ready())
+            pins.offer(f"{name}__written", words.written(self.now))
+        pins.exchange(context)
+        self._check_streams()
+        self.on_cycle()
 
         # What moves in this cycle.
-        for name, (stream, _) in offers.items():
-            if name in self._offered and context.get(stream.ready):
+        for name in offers:
+            if pins.moved(name) is not None:
                 del self._offered[name]
-        if self._request is not None and context.get(request.ready):
+        if pins.moved("core__request") is not None:
             self._request = None
-        for stream, queue in takes.values():
-            if context.get(stream.valid) and context.get(stream.ready):
-                queue.append(context.get(Value.cast(stream.payload)))
-        for port, model in reads:
-            if context.get(port.request.valid) and context.get(port.request.ready):
-                model.take(self._take(context, port.request.payload), self.now)
-            assert context.get(port.response.ready)
-        if context.get(write.request.valid) and context.get(write.request.ready):
-            self.table.take(self._take(context, write.request.payload))
-        if context.get(write.data.valid) and context.get(write.data.ready):
-            payload = write.data.payload
-            data, enable = context.get(payload.data), context.get(payload.enable)
-            self.table.take_beat(data, enable, self.now)
-        if context.get(mmu.core.response.valid):
-            payload = mmu.core.response.payload
-            self._response(unpack(payload.shape(), context.get(Value.cast(payload))))
+        for name, queue in takes.items():
+            payload = pins.moved(name)
+            if payload is not None:
+                queue.append(payload)
+        for name, model in reads.items():
+            if pins.moved(f"{name}__request") is not None:
+                model.take(self._request_at(name), self.now)
+            assert pins.get(f"{name}__response__ready")
+        for name, words in stores.items():
+            if pins.moved(f"{name}__request") is not None:
+                words.take(self._request_at(name))
+            payload = pins.moved(f"{name}__data")
+            if payload is not None:
+                words.take_beat(payload & ((1 << 128) - 1), payload >> 128, self.now)
+        if pins.moved("writer__written") is not None:
+            ended = pins.get_fields("writer__written__payload")
+            self._written(ended["tag"], ended["error"])
+        if pins.moved("core__response") is not None:
+            self._response(pins.get_fields("core__response__payload"))
         while self._completions:
             self._complete(self._completions.popleft())
 
-    @staticmethod
-    def _take(context: Any, payload: Any) -> Request:
-        return Request(
-            context.get(payload.address),
-            context.get(payload.bursts_less_one) + 1,
-            context.get(payload.tag),
-        )
+    def _check_streams(self) -> None:
+        """Check that what was offered and not taken is still offered."""
+        pins = self.pins
+        waiting = {}
+        for name in OUTPUTS:
+            offered = None
+            if pins.get(f"{name}__valid"):
+                offered = pins.get(f"{name}__payload")
+            if name in self._waiting:
+                assert offered == self._waiting[name], f"{name} did not stay"
+            if offered is not None and not pins.get(f"{name}__ready"):
+                waiting[name] = offered
+        self._waiting = waiting
+
+    def _request_at(self, port: str) -> Request:
+        """The request that a port makes."""
+        fields = self.pins.get_fields(f"{port}__request__payload")
+        return Request(fields["address"], fields["bursts_less_one"] + 1, fields["tag"])
 
     def _complete(self, payload: int) -> None:
         """Check the completion of the oldest job."""

@@ -49,6 +49,8 @@ class ReadModel:
         self._busy = busy
         self._waiting: list[tuple[int, Request, int]] = []
         self.requests: list[Request] = []
+        #: Cycles from a request to its beats.
+        self.latency = range(1, 40)
         #: Byte addresses of beats that come with an error.
         self.refuses: Callable[[int], bool] = lambda address: False
 
@@ -61,7 +63,7 @@ class ReadModel:
         assert all(other.tag != request.tag for _, other, _ in self._waiting), request
         assert request.address % 32 == 0, request
         self.requests.append(request)
-        due = now + self._rng.randrange(1, 40)
+        due = now + self._rng.choice(self.latency)
         self._waiting += [(due, request, beat) for beat in range(request.bursts * BURST_BEATS)]
 
     def answer(self, now: int) -> Beat | None:
@@ -81,7 +83,8 @@ class ReadModel:
 class TableModel:
     """The words of the page tables, written a burst at a time with byte enables."""
 
-    def __init__(self, rng: random.Random, *, busy: float = 0.3) -> None:
+    def __init__(self, rng: random.Random, *, tag_bits: int, busy: float = 0.3) -> None:
+        self._tag_bits = tag_bits
         self._rng = rng
         self._busy = busy
         self.words: dict[int, int] = {}
@@ -129,13 +132,18 @@ class TableModel:
                     word = data >> 32 * lane & 0xFFFFFFFF
                     self.words[address + BEAT_BYTES * i + 4 * lane] = word
 
-    def written(self, now: int) -> tuple[int, int] | None:
-        """Tag and error of a write that ends in this cycle."""
+    def written(self, now: int) -> int | None:
+        """Tag and, above it, error of a write that ends in this cycle."""
         for item in self._ends:
             if item[0] <= now:
                 self._ends.remove(item)
-                return item[1:]
+                return item[1] | item[2] << self._tag_bits
         return None
+
+
+def written_contents(address: int) -> int:
+    """What a writer writes to the beat at ``address``: the same whoever does."""
+    return page_contents(address) ^ ((1 << 128) - 1)
 
 
 def page_contents(address: int) -> int:

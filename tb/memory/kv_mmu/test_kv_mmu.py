@@ -6,13 +6,24 @@ from dataclasses import replace
 from functools import cache
 
 import pytest
+from amaranth.back import rtlil
 
-from golden.twin.kv_mmu import Command, Reply
+from golden.twin.kv_mmu import Command, KvMmuTwin, Reply
 from hw.config import preset
-from hw.formats import Mode, Status
+from hw.formats import KVFormat, Mode, Status
+from hw.memory.kv_mmu.command_unit import CommandUnit
 from hw.memory.kv_mmu.config import MmuConfig
+from hw.memory.kv_mmu.error_answers import ErrorAnswers
 from hw.memory.kv_mmu.formats import CommandStatus, Opcode, Region, pack_entry
+from hw.memory.kv_mmu.job_gate import JobGate
 from hw.memory.kv_mmu.kv_mmu import KvMmu
+from hw.memory.kv_mmu.page_splitter import PageSplitter
+from hw.memory.kv_mmu.table_entry import TableEntry
+from hw.memory.kv_mmu.table_walker import TableWalker
+from hw.memory.kv_mmu.write_path import WritePath
+from hw.tools.sram import SramPlatform
+from tb.formal.mutant import mutant
+from tb.harness import elaborate, simulate
 from tb.memory.kv_mmu.bench import Host, System
 
 TINY = MmuConfig(attention=preset("tiny"), sequences=3, page_bytes=1024, pages=24)
@@ -362,3 +373,135 @@ def test_a_flood_of_refused_requests_hurts_no_other_job() -> None:
     print(system.now, system.counts)
     assert system.counts["refused"] > 300
     assert system.counts["granted"] > 300
+
+
+def test_requests_pass_every_cycle() -> None:
+    """A request per cycle, 4 cycles after it came; an answer 1 cycle after it came."""
+    system = System(mmu(TINY), seed=1, busy=0.0)
+    seen: dict[str, list[int]] = {"core": [], "memory": [], "answers": [], "responses": []}
+
+    def host() -> Host:
+        yield from system.command(Command(opcode=Opcode.CREATE, sequence=0))
+        yield from map_cache(system, 0, 0, 0, 32)
+        system.attacks, system.accesses, system.bursts = 0.0, (16, 16), 1
+        system.writes = 0.0
+        system.pages.latency = range(20, 21)
+        system.on_cycle = watch
+        yield from system.job(0, 0, 0, 32)
+        yield from system.drain()
+
+    def watch() -> None:
+        ports = {
+            "core": "core__request",
+            "memory": "memory__request",
+            "answers": "memory__response",
+            "responses": "core__response",
+        }
+        for name, port in ports.items():
+            if system.pins.moved(port) is not None:
+                seen[name].append(system.now)
+
+    system.run(host)
+    assert len(seen["core"]) == 16
+    assert seen["core"] == list(range(seen["core"][0], seen["core"][0] + 16))
+    assert seen["memory"] == [cycle + 4 for cycle in seen["core"]]
+    assert seen["responses"] == [cycle + 1 for cycle in seen["answers"]]
+
+
+@pytest.mark.parametrize(
+    ("config", "context"),
+    [(TINY, 96), (replace(LM, page_bytes=1024), 1024)],
+    ids=["tiny", "lm"],
+)
+def test_a_walk_hides_behind_the_data(config: MmuConfig, context: int) -> None:
+    """With 100 cycles of latency, a job is ready long before the one before it is done."""
+    system = System(mmu(config), seed=1, busy=0.0)
+    system.attacks, system.accesses = 0.0, (0, 0)
+    took = []
+
+    def host() -> Host:
+        yield from system.command(Command(opcode=Opcode.CREATE, sequence=0))
+        yield from map_cache(system, 0, 0, 0, context)
+        system.table_reads.latency = range(100, 101)
+        before = len(system.table_reads.requests)
+        start = system.now
+        job = yield from system.job(0, 0, 0, context)
+        assert job.status == Status.OK
+        took.append(system.now - start)
+        took.append(len(system.table_reads.requests) - before)
+        yield from system.drain()
+
+    system.run(host)
+    pages = config.pages_of(context)
+    traffic = sum(KVFormat(config.attention).traffic_bytes(context).values()) // 16
+    print(f"{sum(pages.values())} pages in {took[1]} requests, {took[0]} cycles of {traffic}")
+    requests = sum(-(-number // 128) for number in pages.values())
+    assert took[1] == requests
+    # Per request its latency, four entries a beat, one entry a cycle, and a few cycles more.
+    entries = sum(pages.values())
+    assert took[0] <= requests * (100 + 14) + 2 * entries + 24
+    assert config is TINY or took[0] < traffic
+
+
+#: What goes wrong, and the fault as a change of the source of a unit of the MMU.
+FAULTS = {
+    "every error beat is the first": (ErrorAnswers, "Mux(self.refused.ready, 0, beat + 1)", "0"),
+    "the second part keeps its numbers": (PageSplitter, "before[tag], 0)", "0, 0)"),
+    "the second part goes on in the first page": (PageSplitter, "shift:] + 1)", "shift:] + 0)"),
+    "entries are not checked": (TableWalker, "~(claimed & self.match)", "~claimed"),
+    "a fault of a page is forgotten": (TableWalker, "m.d.sync += fault.eq(1)", "pass"),
+    "refused beats are written": (
+        WritePath,
+        "current.valid & current.payload.passes",
+        "current.valid",
+    ),
+    "a refused half is forgotten": (
+        WritePath,
+        "payload.error.eq(error | failed[tag])",
+        "payload.error.eq(error)",
+    ),
+    "the other page's entry is written": (TableEntry, "BURST_BEATS - beat,", "1 + beat,"),
+    "a job of another layer": (JobGate, "Mux(mapped.bit_select", "Mux(~mapped.bit_select"),
+    "the status of the job before": (JobGate, "own = statuses[oldest]", "own = statuses[newest]"),
+    "a command of another head": (CommandUnit, "command.kv_head),", "~command.kv_head),"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_twin_finds_faults(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: a short random run with a faulty unit does not pass."""
+    unit, old, new = FAULTS[fault]
+    monkeypatch.setattr(f"hw.memory.kv_mmu.kv_mmu.{unit.__name__}", mutant(unit, old, new))
+    system = System(KvMmu(TINY), seed=5, busy=0.1)
+    with pytest.raises((AssertionError, KeyError, IndexError)) as found:
+        system.run(*Soup(system, 3, commands=250, jobs=60).hosts(), cycles=20_000)
+    print(f"{fault}: {str(found.value)[:200]}")
+
+
+def test_emitted_memories_have_wrappers() -> None:
+    """Every memory has one write and one read port, and nothing in it at the start."""
+    text = rtlil.convert(KvMmu(TINY), platform=SramPlatform(64), emit_src=False)
+    assert text.count("kvforge_sram_1r1w") >= 4
+
+
+def test_emitted_verilog() -> None:
+    """The same, in Verilog: commands that need no memory, with stalls and a reset."""
+    commands = [Command(opcode=Opcode.CREATE, sequence=s) for s in (0, 2, 2, 3)]
+    commands += [Command(opcode=Opcode.FREE, sequence=s) for s in (1, 2, 2)]
+    commands += [Command(opcode=9), allocate(0, 9, 0, 0, 0), allocate(1, 0, 0, 0, 0)]
+    twin = KvMmuTwin(TINY)
+    expected = [twin.command(command) for command in commands]
+    component = mmu(TINY)
+    design = elaborate(component, "kv_mmu")
+    names = design.stream_names(is_input=True)
+    sources: dict[str, list[int]] = {name: [] for name in names}
+    outputs = dict.fromkeys(design.stream_names(is_input=False), 0)
+    run = simulate(
+        component,
+        name="kv_mmu",
+        inputs=sources | {"command": [command.pack() for command in commands]},
+        outputs=outputs | {"reply": len(expected)},
+        stall=0.3,
+        reset_at=60,
+    )
+    assert [Reply.unpack(reply) for reply in run.outputs["reply"]] == expected
