@@ -1,0 +1,136 @@
+"""An attention core with its KV-MMU and its place at a memory channel."""
+
+from dataclasses import replace
+from typing import Any
+
+from amaranth.hdl import Elaboratable, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hw.config import AttentionConfig
+from hw.cores.attention_core import AttentionCore
+from hw.counters import CounterBank
+from hw.distributor.attention import attention_streams
+from hw.distributor.port import JobStreams
+from hw.memory.arbiter import ChannelArbiter, Client
+from hw.memory.channel_port import channel_port
+from hw.memory.kv_mmu.config import MmuConfig
+from hw.memory.kv_mmu.kv_mmu import WRITE_TAG_BITS, KvMmu
+from hw.memory.kv_mmu.ports import system_job_layout
+from hw.memory.port import tag_bits, write_port
+
+
+def slice_streams(config: MmuConfig) -> JobStreams:
+    """The streams of a slice: those of the core, but a job names a sequence, not addresses."""
+    return replace(attention_streams(config.attention), job=system_job_layout(config))
+
+
+class AttentionSlice(wiring.Component):
+    """Takes jobs that name a sequence, reads its pages, gives attention outputs.
+
+    One beat of 16 bytes per cycle from the channel. Table entries come through the same channel,
+    read ahead of the jobs.
+
+    Parameters
+    ----------
+    config : MmuConfig
+        ``attention`` is the core's configuration.
+
+    Members
+    -------
+    job, query, selection, output, completion : stream
+        See `slice_streams`; the completion's status may be one of the MMU.
+    command, reply : stream
+        Of the host, see `KvMmu`.
+    writer : In(write_port)
+        Writes to pages, under the virtual addresses of a job in flight.
+    channel : Out(channel_port)
+    counter_address, counter_data, counter_clear
+        The core's registers, behind them those of MMU and arbiter.
+    """
+
+    def __init__(self, config: MmuConfig) -> None:
+        self._config = config
+        self._core = AttentionCore(config.attention)
+        self._mmu = mmu = KvMmu(config)
+        tags = tag_bits(config.attention)
+        self._arbiter = ChannelArbiter(
+            [
+                Client(name="cache", tag_bits=tags + 1),
+                Client(name="table", tag_bits=1),
+                Client(name="cache_write", tag_bits=WRITE_TAG_BITS + 1, writes=True),
+                Client(name="table_write", tag_bits=1, writes=True),
+            ]
+        )
+        self._bank = CounterBank(
+            config.attention, counters={**mmu.counters, "arbiter": self._arbiter.counters}
+        )
+        self._registers = len(self._core.counters)
+        registers = len(self.counters)
+        super().__init__(
+            {
+                **slice_streams(config).signature.flip().members,
+                "command": In(mmu.command.signature.flip()),
+                "reply": Out(mmu.reply.signature),
+                "writer": In(write_port(WRITE_TAG_BITS)),
+                "channel": Out(channel_port(self._arbiter.id_layout.size, 1)),
+                "counter_address": In(range(registers)),
+                "counter_data": Out(32),
+                "counter_clear": In(1),
+            }
+        )
+
+    @property
+    def config(self) -> AttentionConfig:
+        """The configuration of its core."""
+        return self._config.attention
+
+    @property
+    def id_bits(self) -> int:
+        """Bits of ``id`` at the channel."""
+        return self._arbiter.id_layout.size
+
+    @property
+    def counters(self) -> list[dict[str, Any]]:
+        """The registers behind ``counter_address``, in address order."""
+        rows = [*self._core.counters, *self._bank.describe()]
+        return [row | {"address": address} for address, row in enumerate(rows)]
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.submodules.core = core = self._core
+        m.submodules.mmu = mmu = self._mmu
+        m.submodules.arbiter = arbiter = self._arbiter
+        m.submodules.counters = bank = self._bank
+
+        connect(m, flipped(self.job), mmu.job)
+        connect(m, mmu.core_job, core.job)
+        connect(m, flipped(self.query), core.query)
+        connect(m, core.selection, flipped(self.selection))
+        connect(m, core.output, flipped(self.output))
+        connect(m, core.completion, mmu.core_completion)
+        connect(m, mmu.completion, flipped(self.completion))
+        connect(m, flipped(self.command), mmu.command)
+        connect(m, mmu.reply, flipped(self.reply))
+
+        connect(m, core.memory, mmu.core)
+        connect(m, mmu.memory, arbiter.cache)
+        connect(m, mmu.table, arbiter.table)
+        connect(m, mmu.table_write, arbiter.table_write)
+        connect(m, flipped(self.writer), mmu.writer)
+        connect(m, mmu.memory_write, arbiter.cache_write)
+        connect(m, arbiter.channel, flipped(self.channel))
+
+        # Registers: a bank answers a cycle after its address.
+        of_bank = Signal()
+        m.d.sync += of_bank.eq(self.counter_address >= self._registers)
+        m.d.comb += [
+            core.counter_address.eq(self.counter_address),
+            bank.address.eq(self.counter_address - self._registers),
+            core.counter_clear.eq(self.counter_clear),
+            bank.clear.eq(self.counter_clear),
+            arbiter.clear.eq(self.counter_clear),
+            mmu.violation_clear.eq(self.counter_clear),
+            self.counter_data.eq(Mux(of_bank, bank.read_data, core.counter_data)),
+        ]
+        return m

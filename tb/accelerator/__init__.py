@@ -1,0 +1,1 @@
+"""Attention through MMU, arbiter and DRAM controller, against the golden twin."""

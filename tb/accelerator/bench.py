@@ -1,0 +1,158 @@
+"""The accelerator and its DRAM devices, as one component that the harness can run."""
+
+from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hw.accelerator import Accelerator, AcceleratorConfig
+from hw.attention_slice import slice_streams
+from hw.config import BEAT_BYTES
+from hw.memory.dram import load_standard
+from hw.memory.kv_mmu.ports import COMMAND, REPLY
+from tb.memory.dram.device import COUNTERS, instance_parameters
+
+
+class AcceleratorBench(wiring.Component):
+    """Runs the commands of the host first, then the jobs; counts from the first job to the last.
+
+    When ``jobs`` completions have come, every register of every slice is read and sent to
+    ``register``, slice after slice.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Members
+    -------
+    job, query : In(stream), selection, output, completion : Out(stream)
+    command : In(stream), reply : Out(stream), arrays over the slices
+    register : Out(stream)
+    jobs, commands : In(16)
+        How many there are; commands of all slices.
+    cycles : Out(32)
+        From the first cycle in which jobs may come to the last completion.
+    bytes_moved and so on : Out
+        What the devices counted in these cycles, all together.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self._config = config
+        self._accelerator = Accelerator(config)
+        slices = config.slices
+        super().__init__(
+            {
+                **slice_streams(config.mmu).signature.flip().members,
+                "command": In(stream.Signature(COMMAND)).array(slices),
+                "reply": Out(stream.Signature(REPLY)).array(slices),
+                "register": Out(stream.Signature(32)),
+                "jobs": In(16),
+                "commands": In(16),
+                "cycles": Out(32),
+                **{name: Out(64) for name in COUNTERS},
+            }
+        )
+
+    @property
+    def registers(self) -> list[str]:
+        """``owner.name`` of the registers of a slice, in address order."""
+        return [f"{row['owner']}.{row['name']}" for row in self._accelerator.counters]
+
+    def elaborate(self, platform: object) -> Module:
+        """Connect everything, and watch over the order of the run."""
+        m = Module()
+        config = self._config
+        m.submodules.accelerator = accelerator = self._accelerator
+        for name in slice_streams(config.mmu).signature.members:
+            if name != "job":
+                connect(m, flipped(getattr(self, name)), getattr(accelerator, name))
+        replies = []
+        for i in range(config.slices):
+            connect(m, flipped(self.command[i]), accelerator.command[i])
+            connect(m, accelerator.reply[i], flipped(self.reply[i]))
+            replies.append(self.reply[i].valid & self.reply[i].ready)
+
+        # Jobs wait for the last reply, and all counts for the first job.
+        replied, completed = Signal(16), Signal(16)
+        ready, started, ended = Signal(), Signal(), Signal()
+        m.d.sync += replied.eq(replied + sum(replies))
+        m.d.comb += [
+            ready.eq(replied == self.commands),
+            ended.eq(completed == self.jobs),
+            accelerator.job.valid.eq(self.job.valid & started),
+            accelerator.job.payload.eq(self.job.payload),
+            self.job.ready.eq(accelerator.job.ready & started),
+            accelerator.counter_clear.eq(ready & ~started),
+        ]
+        m.d.sync += [started.eq(ready), self.cycles.eq(self.cycles + (started & ~ended))]
+        with m.If(self.completion.valid & self.completion.ready):
+            m.d.sync += completed.eq(completed + 1)
+        self._devices(m, started, ended)
+        self._read_registers(m, ended)
+        return m
+
+    def _devices(self, m: Module, started: Signal, ended: Signal) -> None:
+        """Put a device behind every controller; keep what they count between start and end."""
+        config = self._config
+        standard = load_standard(config.standard)
+        counts: dict[str, list[Signal]] = {name: [] for name in COUNTERS}
+        for i in range(config.controllers):
+            dram = self._accelerator.dram[i]
+            read_data = Signal.like(dram.read_data.as_value(), name=f"read_data_{i}")
+            m.d.comb += dram.read_data.eq(read_data)
+            for name, group in counts.items():
+                width = 64 if name == "bytes_moved" else 32
+                group.append(Signal(width, name=f"{name}_{i}"))
+            m.submodules[f"dram_{i}"] = Instance(
+                "dram_device",
+                **instance_parameters(standard),
+                p_NAME=f"dram{i}",
+                p_STANDARD=standard.name,
+                p_DENSE_WORDS=config.mmu.pages * config.mmu.page_bytes // BEAT_BYTES,
+                i_clk=ClockSignal(),
+                i_rst=ResetSignal(),
+                i_command=dram.command,
+                i_write_data=dram.write_data,
+                i_write_mask=dram.write_mask,
+                o_read_data=read_data,
+                o_read_valid=dram.read_valid,
+                **{f"o_{name}": counts[name][i] for name in COUNTERS},
+            )
+        for name, group in counts.items():
+            before = Signal(64, name=f"{name}_before")
+            total = Signal(64, name=f"{name}_total")
+            m.d.comb += total.eq(sum(group))
+            with m.If(~started):
+                m.d.sync += before.eq(total)
+            with m.If(~ended):
+                m.d.sync += getattr(self, name).eq(total - before)
+
+    def _read_registers(self, m: Module, ended: Signal) -> None:
+        """Send the registers of every slice, once all jobs are through."""
+        accelerator = self._accelerator
+        registers = len(self.registers)
+        number = Signal(range(self._config.slices))
+        address = Signal(range(registers))
+        words = [accelerator.counter_data[i] for i in range(self._config.slices)]
+        for i in range(self._config.slices):
+            m.d.comb += accelerator.counter_address[i].eq(address)
+        word = Signal(32)
+        m.d.comb += word.eq(sum(((number == i).replicate(32) & w) for i, w in enumerate(words)))
+        with m.FSM():
+            with m.State("RUN"):
+                with m.If(ended & (self.jobs != 0)):
+                    m.next = "READ"
+            with m.State("READ"):
+                m.next = "TAKE"
+            with m.State("TAKE"):
+                m.d.sync += [self.register.payload.eq(word), self.register.valid.eq(1)]
+                m.next = "SEND"
+            with m.State("SEND"):
+                with m.If(self.register.ready):
+                    m.d.sync += [self.register.valid.eq(0), address.eq(address + 1)]
+                    m.next = "READ"
+                    with m.If(address == registers - 1):
+                        m.d.sync += [address.eq(0), number.eq(number + 1)]
+                        with m.If(number == self._config.slices - 1):
+                            m.next = "END"
+            with m.State("END"):
+                pass

@@ -1,0 +1,161 @@
+"""Run the accelerator on golden data, compare every word, and read the devices' counters."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from golden.memory_image.bundle import Arrays
+from golden.twin.kv_mmu import Reply
+from hw.accelerator import AcceleratorConfig
+from hw.config import AttentionConfig
+from hw.formats import Status
+from hw.memory.dram import load_standard
+from hw.memory.kv_mmu.config import MmuConfig
+from tb.accelerator.bench import AcceleratorBench
+from tb.accelerator.placing import place_jobs
+from tb.attention.runner import Comparison, compare
+from tb.harness import Driver, Run, Stall, simulate
+from tb.harness.files import BUILD_ROOT
+from tb.memory.dram.device import COUNTERS, SOURCES
+from tb.memory.dram.image import arrange
+
+_SOURCES = [source for source in SOURCES if source.stem != "dram_player"]
+_run_numbers = itertools.count()
+
+
+def system_core(config: AttentionConfig) -> AttentionConfig:
+    """The configuration of a core behind an MMU: its addresses are virtual and have 32 bits."""
+    return replace(config, memory_bytes=1 << 32)
+
+
+def system_config(
+    config: AttentionConfig, *, slices: int = 1, standard: str = "hbm2-2000"
+) -> AcceleratorConfig:
+    """An accelerator with cores of ``config`` and room for the tests' caches in each channel.
+
+    Parameters
+    ----------
+    config
+        A preset; its ``memory_bytes`` do not matter.
+    slices, standard
+        See `AcceleratorConfig`.
+    """
+    small = config.max_context <= 1024
+    page_bytes, pages = (1024, 2048) if small else (4096, 8192)
+    mmu = MmuConfig(
+        attention=system_core(config),
+        sequences=64,
+        page_bytes=page_bytes,
+        pages=pages,
+        page_address=0,
+        table_address=pages * page_bytes,
+        channel_bytes=min(1 << 32, load_standard(standard).bytes),
+    )
+    return AcceleratorConfig(mmu=mmu, slices=slices, standard=standard)
+
+
+@dataclass(frozen=True)
+class SystemRun:
+    """One simulation of the accelerator."""
+
+    comparison: Comparison
+    #: Cycles from the first job to the last completion.
+    cycles: int
+    #: Registers by ``owner.name``, summed over the slices.
+    counters: dict[str, int]
+    #: What the devices counted in these cycles.
+    dram: dict[str, int]
+    run: Run
+
+
+def run_accelerator(
+    config: AcceleratorConfig,
+    data: Arrays,
+    *,
+    seed: int,
+    stall: Stall = 0.0,
+    reset_at: int | None = None,
+    max_cycles: int = 5_000_000,
+    driver: Driver = "native",
+    fast: bool = False,
+) -> SystemRun:
+    """Simulate the accelerator on golden arrays of its core and compare what comes out.
+
+    Raises
+    ------
+    SimulationError
+        It hangs, or the DRAM device sees a rule broken.
+    """
+    core, standard = config.mmu.attention, load_standard(config.standard)
+    placed = place_jobs(config, data)
+    bench = AcceleratorBench(config)
+    registers = bench.registers
+    jobs = len(placed.jobs)
+    ran = np.array([not Status(int(status)).refused for status in data["status"]])
+    commands = [[command.pack() for command in image.commands] for image in placed.channels]
+    folder = BUILD_ROOT / "runs" / f"accelerator-{os.getpid()}-{next(_run_numbers)}"
+    images = _write_images(folder, config, [placed.contents(i) for i in range(config.slices)])
+    streams = {f"command__{i}": own for i, own in enumerate(commands)}
+    answers = {f"reply__{i}": len(own) for i, own in enumerate(commands)}
+    run = simulate(
+        bench,
+        name=f"accelerator_{core.name}_{standard.name}_{config.slices}".replace("-", "_").lower(),
+        inputs={
+            "job": placed.jobs,
+            "query": [
+                int.from_bytes(beat.tobytes(), "little") for job in data["query"] for beat in job
+            ],
+            **streams,
+        },
+        outputs={
+            "selection": len(data["selection"]),
+            "output": int(ran.sum()) * core.rows * core.head_dim // 4,
+            "completion": jobs,
+            "register": len(registers) * config.slices,
+            **answers,
+        },
+        settings={"jobs": jobs, "commands": sum(map(len, commands))},
+        observe=["cycles", *COUNTERS],
+        stall=stall,
+        seed=seed,
+        reset_at=reset_at,
+        max_cycles=max_cycles,
+        sources=_SOURCES,
+        plusargs=images,
+        arguments=["--unroll-count", "2"],
+        fast=fast,
+        driver=driver,
+    )
+    for file in folder.iterdir():
+        file.unlink()
+    folder.rmdir()
+    for i, image in enumerate(placed.channels):
+        replies = [Reply.unpack(payload) for payload in run.outputs[f"reply__{i}"]]
+        assert replies == image.replies, f"replies of slice {i}"
+    values = np.array(run.outputs["register"], dtype=object).reshape(config.slices, -1)
+    return SystemRun(
+        comparison=compare(core, data, run, ran),
+        cycles=run.observed["cycles"],
+        counters=dict(zip(registers, values.sum(axis=0).tolist(), strict=True)),
+        dram={name: run.observed[name] for name in COUNTERS},
+        run=run,
+    )
+
+
+def _write_images(folder: Path, config: AcceleratorConfig, contents: list[bytes]) -> list[str]:
+    """Write the contents of the channels; return the arguments that load them."""
+    address_map = config.controller(1).address_map
+    folder.mkdir(parents=True)
+    arguments = []
+    for i, content in enumerate(contents):
+        unit, channel = divmod(i, config.channels_per_controller)
+        path = folder / f"channel{i}.bin"
+        path.write_bytes(arrange(content, address_map))
+        arguments.append(f"+dram{unit}_image{channel}={path}")
+    return arguments
+
