@@ -276,10 +276,15 @@ class System:
             # Often near the end of a page.
             place = rng.choice((rng.randrange(end), rng.randrange(end) // size * size + size - 256))
             return virtual_address(slot, region, place // BURST_BYTES * BURST_BYTES)
-        free = [s for s in range(8) if s not in self._slots or s == slot]
+        # A slot that does not exist, the job's own, or one whose job is over. A free slot may get a
+        # job while the request waits, so it has to be the one whose turn comes last.
+        slots, jobs = self.config.slots, len(self._slots)
+        others = [slot, *range(slots, 8)]
+        if jobs <= slots - 3:
+            others.append((self._newest + slots - 1 - jobs) % slots)
         region_number = rng.randrange(1 << REGION_BITS)
         offset = rng.choice((rng.getrandbits(16), rng.getrandbits(OFFSET_BITS))) & -BURST_BYTES
-        slot = rng.choice(free)
+        slot = rng.choice(others)
         return (slot << REGION_BITS | region_number) << OFFSET_BITS | offset
 
     def _write(self, job: Running, address: int, bursts: int) -> bool:

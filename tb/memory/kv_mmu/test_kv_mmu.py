@@ -68,10 +68,14 @@ def allocate(sequence: int, layer: int, kv_head: int, region: int, index: int) -
 class Soup:
     """Random commands beside random jobs, on a few caches of every sequence."""
 
-    def __init__(self, system: System, sequences: int, commands: int, jobs: int) -> None:
+    def __init__(
+        self, system: System, sequences: int, commands: int, jobs: int, damage: float = 0.015
+    ) -> None:
         self.system = system
         self.config = system.config
         self.sequences, self.commands, self.jobs = sequences, commands, jobs
+        #: Share of the steps that damage a table.
+        self.damage = damage
         self.busy_with: int | None = None
 
     def hosts(self) -> tuple[object, object]:
@@ -102,9 +106,11 @@ class Soup:
             kind = rng.random()
             if 0.09 < kind < 0.11 and system.running:
                 sequence = system.running[-1].grant.sequence
-            while system.walking == sequence or (kind > 0.93 and system.walking is not None):
+            while system.walking == sequence or (
+                kind > min(0.93, 1 - self.damage) and system.walking is not None
+            ):
                 yield
-            if kind > 0.985:
+            if kind > 1 - self.damage:
                 self._corrupt(sequence, layer, head)
                 continue
             self.busy_with = sequence if kind <= 0.93 else -1
@@ -155,8 +161,7 @@ class Soup:
     def _corrupt(self, sequence: int, layer: int, head: int) -> None:
         """Change a word of the tables, in the memory and in the twin's."""
         rng, system = self.system.rng, self.system
-        region = rng.choice(list(Region))
-        index = rng.randrange(4)
+        region, index = rng.choice((*Region, Region.TAIL)), rng.randrange(3)
         address = self.config.entry_address(sequence, layer, head, region, index)
         words = system.table.words
         others = list(words.values()) or [0]
@@ -474,7 +479,7 @@ def test_the_twin_finds_faults(fault: str, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(f"hw.memory.kv_mmu.kv_mmu.{unit.__name__}", mutant(unit, old, new))
     system = System(KvMmu(TINY), seed=5, busy=0.1)
     with pytest.raises((AssertionError, KeyError, IndexError)) as found:
-        system.run(*Soup(system, 3, commands=250, jobs=60).hosts(), cycles=20_000)
+        system.run(*Soup(system, 3, commands=250, jobs=60, damage=0.07).hosts(), cycles=20_000)
     print(f"{fault}: {str(found.value)[:200]}")
 
 
