@@ -22,6 +22,7 @@ from hw.memory.kv_mmu.table_entry import TableEntry
 from hw.memory.kv_mmu.table_walker import TableWalker
 from hw.memory.kv_mmu.write_path import WritePath
 from hw.tools.sram import SramPlatform
+from tb.formal.cone import inputs_of_valid
 from tb.formal.mutant import mutant
 from tb.harness import elaborate, simulate
 from tb.memory.kv_mmu.bench import Host, System
@@ -510,3 +511,43 @@ def test_emitted_verilog() -> None:
         reset_at=60,
     )
     assert [Reply.unpack(reply) for reply in run.outputs["reply"]] == expected
+
+
+def test_no_stream_waits_for_ready() -> None:
+    """What an output stream offers does not depend on any ready in the same cycle."""
+    found = inputs_of_valid(KvMmu(TINY))
+    assert len(found) >= 11
+    waits = {
+        name: sorted(signal for signal in inputs if signal.endswith("__ready"))
+        for name, inputs in found.items()
+    }
+    assert not any(waits.values()), waits
+
+
+def test_a_stream_that_waits_for_ready_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    faulty = mutant(JobGate, "completion.valid.eq(done.valid)", "completion.valid.eq(done.ready)")
+    monkeypatch.setattr("hw.memory.kv_mmu.kv_mmu.JobGate", faulty)
+    assert "completion__ready" in inputs_of_valid(KvMmu(TINY))["completion__valid"]
+
+
+def test_a_walk_of_several_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With eight entries a request, as a region of more than 128 pages has with 128."""
+    monkeypatch.setattr("hw.memory.kv_mmu.table_walker.REQUEST_ENTRIES", 8)
+    system = System(KvMmu(TINY), seed=1)
+    system.accesses = (20, 20)
+
+    def host() -> Host:
+        yield from system.command(Command(opcode=Opcode.CREATE, sequence=0))
+        yield from map_cache(system, 0, 0, 0, 160, Mode.DENSE16)
+        for context in (64, 65, 160):
+            job = yield from system.job(0, 0, 0, context, Mode.DENSE16)
+            assert job.status == Status.OK
+        # One page short, in the last request.
+        job = yield from system.job(0, 0, 0, 161, Mode.DENSE16)
+        assert job.status == Status.PAGE_FAULT
+        yield from system.drain()
+
+    system.run(host)
+    # A reading per command, then 8, 8 + 1, 8 + 8 + 4 and 8 + 8 + 5 entries.
+    sizes = [request.bursts for request in system.table_reads.requests]
+    assert len(sizes) == TINY.pages_of(160, Mode.DENSE16)[Region.TAIL] + 1 + 2 + 3 + 3
