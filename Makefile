@@ -12,6 +12,9 @@ CONFIG ?=
 KV ?=
 # kvo, dense8 or dense16: what the cache holds.
 MODE ?=
+# ideal or a DRAM standard (hbm2-2000 for attention_fused if not given), and its channels: 1, 2, 4.
+MEMORY ?=
+SLICES ?= 1
 SEED ?= 1
 WAVES ?=
 # Who toggles the clock of a simulation: cocotb, or native for a faster C++ program without waves.
@@ -50,6 +53,7 @@ help: ## This list
 	@echo "Values: TEST=$(TEST) PRESET=$(or $(PRESET),lm) SEED=$(SEED) WAVES=1 (record waves)"
 	@echo "        DRIVER=$(DRIVER) (or native: faster, for long runs, no waves)"
 	@echo "        MODE=kvo, dense8 or dense16 (what the cache holds)"
+	@echo "        MEMORY=hbm2-2000, another DRAM standard (docs/dram.md) or ideal; SLICES=1, 2 or 4"
 	@echo "        CONFIG=<file.toml> (in place of PRESET: fields of AttentionConfig, see hw/config.py)"
 	@echo "        SRAM=1 (large memories as modules to replace by macros, see docs/integration.md)"
 	@echo "        KV=<file.safetensors> (your tensors, see golden/user_tensors.py)"
@@ -61,10 +65,10 @@ setup: $(ALL) ## Make the environment .venv from pinned versions
 	@echo "The environment .venv is ready."
 
 .PHONY: sim
-sim: $(ALL) ## Run one integration test on the Verilated design (TEST, PRESET or CONFIG, MODE, KV, SEED, WAVES, DRIVER)
+sim: $(ALL) ## Run one integration test on the Verilated design (TEST, PRESET or CONFIG, MODE, KV, MEMORY, SLICES, SEED, WAVES, DRIVER)
 	@$(if $(filter-out 0,$(WAVES)),$(PYTHON) hw/tools/check_system.py waves)
 	@$(PY) -m tb.run "$(TEST)" $(DESIGN) $(if $(KV),--kv "$(KV)") \
-		$(if $(MODE),--mode "$(MODE)") --seed "$(SEED)" \
+		$(if $(MODE),--mode "$(MODE)") $(if $(MEMORY),--memory "$(MEMORY)") --slices "$(SLICES)" --seed "$(SEED)" \
 		--driver "$(DRIVER)" $(if $(filter-out 0,$(WAVES)),--waves) $(ARGS)
 
 .PHONY: test

@@ -15,8 +15,8 @@ from hw.distributor.port import JobStreams
 from hw.memory.arbiter import ChannelArbiter, Client
 from hw.memory.channel_port import channel_port
 from hw.memory.kv_mmu.config import MmuConfig
-from hw.memory.kv_mmu.kv_mmu import WRITE_TAG_BITS, KvMmu
-from hw.memory.kv_mmu.ports import system_job_layout
+from hw.memory.kv_mmu.kv_mmu import KvMmu
+from hw.memory.kv_mmu.ports import WRITE_TAG_BITS, system_job_layout
 from hw.memory.port import tag_bits, write_port
 
 

@@ -11,10 +11,14 @@ from rich.markup import escape
 
 from golden.memory_image.bundle import GoldenDataError
 from golden.memory_image.image import MemoryImageError
+from golden.memory_image.pages import PagesError
 from golden.user_tensors import DEFAULT_JOBS, UserTensorsError, load_tensors
 from hw.config import AttentionConfig, ConfigError
 from hw.config_file import DEFAULT_PRESET, choose_config
 from hw.formats import Mode
+from hw.memory.dram import standard_names
+from hw.placement import SLICES
+from tb.accelerator.runner import run_accelerator, system_config
 from tb.attention.catalogue import SCENARIOS, Scenario, user_scenario
 from tb.attention.golden_data import golden_data
 from tb.attention.report import make_report, print_summary, write_report
@@ -27,10 +31,17 @@ _LARGEST_SEED = 2**31 - 1
 _MOST_JOBS = 2**16 - 1
 #: The test that runs on tensors of the user's choice.
 _OPEN_TEST = "attention_fused"
+_FAULTS = "attention_faults"
+#: The memory that answers at once, and the DRAM that is simulated unless another is asked for.
+IDEAL = "ideal"
+DEFAULT_DRAM = "hbm2-2000"
 
 
 class Refused(ValueError):
     """Options that do not go together."""
+
+
+_REFUSALS = (ConfigError, UserTensorsError, MemoryImageError, PagesError, DriverError, Refused)
 
 
 @click.command()
@@ -54,6 +65,18 @@ class Refused(ValueError):
     type=click.Choice([mode.name.lower() for mode in Mode]),
     help="What the cache holds, else kvo; the mixed and the fault test have a choice of their own.",
 )
+@click.option(
+    "--memory",
+    type=click.Choice([IDEAL, *standard_names()]),
+    help=f"What answers the core: an ideal memory or a DRAM; else {DEFAULT_DRAM} for {_OPEN_TEST}.",
+)
+@click.option(
+    "--slices",
+    type=click.Choice([str(number) for number in SLICES]),
+    default="1",
+    show_default=True,
+    help="Cores and DRAM channels; with a DRAM only.",
+)
 @click.option("--seed", type=click.IntRange(0, _LARGEST_SEED), default=1, show_default=True)
 @click.option("--waves", is_flag=True, help="Record a waveform and print how to view it.")
 @click.option(
@@ -70,6 +93,8 @@ def main(
     kv: Path | None,
     jobs: int | None,
     mode: str | None,
+    memory: str | None,
+    slices: str,
     seed: int,
     waves: bool,
     driver: Driver,
@@ -83,17 +108,30 @@ def main(
         if mode is not None and not scenario.modal:
             raise Refused(f"a mode goes with other tests than {test}, which has its own choice")
         chosen = Mode[(mode or Mode.KVO.name).upper()]
-        path, data = golden_data(scenario, config, seed, chosen)
-        run = run_attention(
-            config,
-            data,
-            seed=seed,
-            stall=scenario.stall,
-            memory=scenario.memory,
-            waves=waves,
-            driver=driver,
-        )
-    except (ConfigError, UserTensorsError, MemoryImageError, DriverError, Refused) as error:
+        memory = memory or (DEFAULT_DRAM if test == _OPEN_TEST else IDEAL)
+        if memory == IDEAL:
+            if slices != "1":
+                raise Refused(f"slices must be 1 with the {IDEAL} memory, not {slices}")
+            path, data = golden_data(scenario, config, seed, chosen)
+            run = run_attention(
+                config,
+                data,
+                seed=seed,
+                stall=scenario.stall,
+                memory=scenario.memory,
+                waves=waves,
+                driver=driver,
+            )
+        else:
+            if test == _FAULTS:
+                raise Refused(f"{test} goes with the {IDEAL} memory only: it spoils addresses")
+            system = system_config(config, slices=int(slices), standard=memory)
+            config = system.mmu.attention
+            path, data = golden_data(scenario, config, seed, chosen)
+            run = run_accelerator(
+                system, data, seed=seed, stall=scenario.stall, waves=waves, driver=driver
+            )
+    except _REFUSALS as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
     except (GoldenDataError, HarnessError) as error:

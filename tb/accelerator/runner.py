@@ -6,20 +6,21 @@ import itertools
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from golden.memory_image.bundle import Arrays
 from golden.twin.kv_mmu import Reply
 from hw.accelerator import AcceleratorConfig
-from hw.config import AttentionConfig
+from hw.config import BEAT_BYTES, BURST_BYTES, AttentionConfig
 from hw.formats import Status
 from hw.memory.dram import load_standard
 from hw.memory.kv_mmu.config import MmuConfig
 from tb.accelerator.bench import AcceleratorBench
 from tb.accelerator.placing import place_jobs
-from tb.attention.runner import Comparison, compare
-from tb.harness import Driver, Run, Stall, simulate
+from tb.attention.runner import AttentionRun, compare
+from tb.harness import Driver, Stall, simulate
 from tb.harness.files import BUILD_ROOT
 from tb.memory.dram.device import COUNTERS, SOURCES
 from tb.memory.dram.image import arrange
@@ -59,18 +60,50 @@ def system_config(
     return AcceleratorConfig(mmu=mmu, slices=slices, standard=standard)
 
 
-@dataclass(frozen=True)
-class SystemRun:
-    """One simulation of the accelerator."""
+@dataclass(frozen=True, kw_only=True)
+class SystemRun(AttentionRun):
+    """One simulation of the accelerator.
 
-    comparison: Comparison
-    #: Cycles from the first job to the last completion.
-    cycles: int
-    #: Registers by ``owner.name``, summed over the slices.
-    counters: dict[str, int]
-    #: What the devices counted in these cycles.
+    ``cycles`` go from the first job to the last completion; ``counters`` are summed over the
+    slices; ``memory`` counts at the DRAM pins: beats, and read and write commands as requests.
+    """
+
+    #: Of the accelerator.
+    config: AcceleratorConfig
+    #: What the devices counted in these cycles, all together.
     dram: dict[str, int]
-    run: Run
+
+    @property
+    def slices(self) -> int:
+        """Slices of the accelerator."""
+        return self.config.slices
+
+    @property
+    def memory_name(self) -> str:
+        """The DRAM standard."""
+        return self.config.standard
+
+    @property
+    def counted_at(self) -> str:
+        """Where the bytes were counted."""
+        return "DRAM pins"
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """What the devices counted, and what the bytes beyond the formula are."""
+        burst = load_standard(self.config.standard).burst_bytes
+        asked = BURST_BYTES * (
+            self.counters["arbiter.cache_bursts"]
+            + self.counters["arbiter.table_bursts"]
+            + self.counters["arbiter.table_write_bursts"]
+            + self.counters["arbiter.cache_write_bursts"]
+        )
+        tables = BURST_BYTES * self.counters["arbiter.table_bursts"]
+        return {
+            "dram": self.dram | {"burst_bytes": burst},
+            "table_bytes": tables,
+            "over_fetch_bytes": self.dram["bytes_moved"] - asked,
+        }
 
 
 def run_accelerator(
@@ -80,11 +113,13 @@ def run_accelerator(
     seed: int,
     stall: Stall = 0.0,
     reset_at: int | None = None,
-    max_cycles: int = 5_000_000,
-    driver: Driver = "native",
-    fast: bool = False,
+    waves: bool = False,
+    max_cycles: int = 20_000_000,
+    driver: Driver = "cocotb",
 ) -> SystemRun:
     """Simulate the accelerator on golden arrays of its core and compare what comes out.
+
+    The parameters are those of `run_attention`, for ``config`` is the accelerator's.
 
     Raises
     ------
@@ -128,7 +163,7 @@ def run_accelerator(
         sources=_SOURCES,
         plusargs=images,
         arguments=["--unroll-count", "2"],
-        fast=fast,
+        waves=waves,
         driver=driver,
     )
     for file in folder.iterdir():
@@ -138,12 +173,21 @@ def run_accelerator(
         replies = [Reply.unpack(payload) for payload in run.outputs[f"reply__{i}"]]
         assert replies == image.replies, f"replies of slice {i}"
     values = np.array(run.outputs["register"], dtype=object).reshape(config.slices, -1)
+    dram = {name: run.observed[name] for name in COUNTERS}
     return SystemRun(
         comparison=compare(core, data, run, ran),
         cycles=run.observed["cycles"],
         counters=dict(zip(registers, values.sum(axis=0).tolist(), strict=True)),
-        dram={name: run.observed[name] for name in COUNTERS},
-        run=run,
+        memory={
+            "beats": dram["bytes_moved"] // BEAT_BYTES,
+            "requests": dram["reads"] + dram["writes"],
+        },
+        seed=run.seed,
+        directory=run.directory,
+        driver=run.driver,
+        speed=run.speed,
+        config=config,
+        dram=dram,
     )
 
 
@@ -158,4 +202,3 @@ def _write_images(folder: Path, config: AcceleratorConfig, contents: list[bytes]
         path.write_bytes(arrange(content, address_map))
         arguments.append(f"+dram{unit}_image{channel}={path}")
     return arguments
-

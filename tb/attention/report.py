@@ -56,8 +56,12 @@ def make_report(
     golden: Path,
     mode: Mode = Mode.KVO,
 ) -> dict[str, Any]:
-    """Every figure of a run, labelled measured (a counter) or derived (arithmetic on one)."""
+    """Every figure of a run, labelled measured (a counter) or derived (arithmetic on one).
+
+    Shares of the time are those of a core and its memory, on average over the slices.
+    """
     counters, cycles = run.counters, run.cycles
+    core_cycles = cycles * run.slices
     jobs = [
         (int(context), Mode(mode))
         for context, mode, status in zip(data["context"], data["mode"], data["status"], strict=True)
@@ -78,7 +82,7 @@ def make_report(
         "the selection was awaited": counters["sequencer.selection_wait"],
         "no job was there": counters["sequencer.sequencer_idle"],
     }
-    port = run.memory["beats"] / cycles
+    port = run.memory["beats"] / core_cycles
     bound = "memory port" if port >= 0.9 else max(losses, key=lambda reason: losses[reason])
     comparison = run.comparison
     return {
@@ -93,7 +97,9 @@ def make_report(
         "seed": run.seed,
         "golden": str(golden.relative_to(REPOSITORY)),
         "stall": scenario.stall,
-        "memory_model": scenario.memory,
+        "memory": run.memory_name,
+        "counted_at": run.counted_at,
+        "slices": run.slices,
         "simulation": {
             "driver": run.driver,
             "cycles": run.speed.cycles,
@@ -114,12 +120,13 @@ def make_report(
             "memory_bytes": moved,
             "memory_requests": run.memory["requests"],
             "counters": counters,
+            **run.measured,
         },
         "derived": {
             "memory_utilisation": port,
-            "useful_memory_utilisation": rooflines["memory port"] / cycles,
-            "pe_utilisation": rooflines["PE array"] / cycles,
-            "roofline_ratio": rooflines[binding] / cycles,
+            "useful_memory_utilisation": rooflines["memory port"] / core_cycles,
+            "pe_utilisation": rooflines["PE array"] / core_cycles,
+            "roofline_ratio": rooflines[binding] / core_cycles,
             "roofline_side": binding,
             "required_bytes": required,
             "dense16_bytes": dense,
@@ -133,7 +140,7 @@ def make_report(
 def write_report(report: dict[str, Any]) -> Path:
     """Write the report as JSON under ``build/reports`` and return its path."""
     REPORTS.mkdir(parents=True, exist_ok=True)
-    names = ("test", "mode", "preset", "seed")
+    names = ("test", "mode", "preset", "memory", "slices", "seed")
     path = REPORTS / f"{'-'.join(str(report[name]) for name in names)}.json"
     path.write_text(json.dumps(report, indent=2) + "\n")
     return path
@@ -166,6 +173,7 @@ def print_summary(report: dict[str, Any], path: Path, console: Console) -> None:
         f"driver {simulation['driver']}, {simulation['cycles_per_second'] / 1e3:,.0f} k cycles/s "
         f"({simulation['cycles_per_cpu_second'] / 1e3:,.0f} k per CPU second, measured)",
     )
+    table.add_row("memory", f"{report['memory']}, {report['slices']} slice(s)")
     table.add_row(
         "memory port",
         f"{derived['memory_utilisation']:.1%} busy, {derived['useful_memory_utilisation']:.1%} "
@@ -179,7 +187,7 @@ def print_summary(report: dict[str, Any], path: Path, console: Console) -> None:
     if derived["traffic_at_the_port"] is not None:
         table.add_row(
             "traffic",
-            f"{measured['memory_bytes']:,} bytes at the memory port, "
+            f"{measured['memory_bytes']:,} bytes at the {report['counted_at']}, "
             f"{derived['traffic_at_the_port']:.1%} of dense 16-bit K and V",
         )
     table.add_row("bound by", derived["bound"])

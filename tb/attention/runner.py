@@ -61,6 +61,26 @@ class AttentionRun:
     driver: Driver
     speed: Speed
 
+    @property
+    def slices(self) -> int:
+        """Cores that shared the jobs."""
+        return 1
+
+    @property
+    def memory_name(self) -> str:
+        """What answered the core."""
+        return "ideal"
+
+    @property
+    def counted_at(self) -> str:
+        """Where the bytes were counted."""
+        return "memory port"
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """Further counts for the report."""
+        return {}
+
 
 @cache
 def _bench(config: AttentionConfig, registers: int) -> AttentionBench:
