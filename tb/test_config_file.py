@@ -175,13 +175,14 @@ def test_commands_refuse_in_one_line_with_status_2(
 )
 def test_make_hands_its_values_on(command: str, given: list[str], expected: list[str]) -> None:
     """A dry run shows the command line; values of an outer make must play no part."""
-    outer = ("PRESET", "CONFIG", "KV", "MODE", "DRIVER", "SRAM", "ARGS", "TEST", "SEED", "WAVES")
+    outer = ["PRESET", "CONFIG", "KV", "MODE", "MEMORY", "SLICES", "DRIVER", "SRAM"]
+    outer += ["ARGS", "TEST", "SEED", "WAVES"]
     environment = {
         name: value
         for name, value in os.environ.items()
         if name not in outer and not name.startswith(("MAKE", "MFLAGS"))
     }
-    kv = ["KV=k v.safetensors", "MODE=dense8"] if command == "sim" else []
+    kv = ["KV=k v.safetensors", "MODE=dense8", "MEMORY=ideal"] if command == "sim" else []
     shown = subprocess.run(
         ["make", "--dry-run", command, *given, *kv],
         cwd=REPOSITORY,
@@ -194,7 +195,8 @@ def test_make_hands_its_values_on(command: str, given: list[str], expected: list
     words = shlex.split(line)[3:]
     if command == "sim":
         tensors = ["--kv", "k v.safetensors"]
-        others = ["--mode", "dense8", "--seed", "1", "--driver", "cocotb"]
+        others = ["--mode", "dense8", "--memory", "ideal", "--slices", "1", "--seed", "1"]
+        others += ["--driver", "cocotb"]
         assert words == ["attention_fused", *expected, *tensors, *others]
     else:
         assert words == [command, *expected]

@@ -37,9 +37,9 @@ def run(*arguments: str) -> Result:
 
 
 def test_summary_and_report(own_reports: Path) -> None:
-    done = run("attention_fused", "--preset", "tiny", "--seed", "1")
+    done = run("attention_fused", "--preset", "tiny", "--memory", "ideal", "--seed", "1")
     assert done.exit_code == 0, done.output
-    found = json.loads((own_reports / "attention_fused-kvo-tiny-1.json").read_text())
+    found = json.loads((own_reports / "attention_fused-kvo-tiny-ideal-1-1.json").read_text())
     for text in (
         "PASSED",
         f"{found['compared']['jobs']} of {found['compared']['planned_jobs']} jobs",
@@ -54,7 +54,9 @@ def test_summary_and_report(own_reports: Path) -> None:
         "bound by",
     ):
         assert text in done.output
-    assert "attention_fused-kvo-tiny-1.json" in done.output.replace("\n", "").replace(" ", "")
+    assert "attention_fused-kvo-tiny-ideal-1-1.json" in done.output.replace("\n", "").replace(
+        " ", ""
+    )
     assert found["passed"]
     assert found["compared"]["jobs"] >= 16
     assert 0 < found["derived"]["roofline_ratio"] <= 1
@@ -69,7 +71,7 @@ def test_a_difference_fails(monkeypatch: pytest.MonkeyPatch) -> None:
         return run_attention(arguments[0], data, **options)
 
     monkeypatch.setattr(command, "run_attention", spoiled)
-    done = run("attention_fused", "--preset", "tiny", "--seed", "1")
+    done = run("attention_fused", "--preset", "tiny", "--memory", "ideal", "--seed", "1")
     assert done.exit_code == 1
     assert "FAILED" in done.output
     assert "1 differences" in done.output
@@ -121,7 +123,7 @@ def test_damaged_golden_data(golden_file: Path) -> None:
     content = bytearray(golden_file.read_bytes())
     content[len(content) // 2] ^= 1
     golden_file.write_bytes(bytes(content))
-    done = run("attention_fused", "--preset", "tiny", "--seed", "1")
+    done = run("attention_fused", "--preset", "tiny", "--memory", "ideal", "--seed", "1")
     assert done.exit_code == 1
     message = done.output.replace("\n", "").replace(" ", "")
     assert "mustbeanintactgoldendatafile" in message

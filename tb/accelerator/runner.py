@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,11 @@ class SystemRun(AttentionRun):
         }
 
 
+@cache
+def _bench(config: AcceleratorConfig) -> AcceleratorBench:
+    return AcceleratorBench(config)
+
+
 def run_accelerator(
     config: AcceleratorConfig,
     data: Arrays,
@@ -128,7 +134,7 @@ def run_accelerator(
     """
     core, standard = config.mmu.attention, load_standard(config.standard)
     placed = place_jobs(config, data)
-    bench = AcceleratorBench(config)
+    bench = _bench(config)
     registers = bench.registers
     jobs = len(placed.jobs)
     ran = np.array([not Status(int(status)).refused for status in data["status"]])

@@ -245,7 +245,9 @@ def test_elements_beyond_fp16(tmp_path: Path, name: str, element: float, shown: 
 
 def simulate(*arguments: str | Path) -> Result:
     return CliRunner(env={"COLUMNS": "200"}).invoke(
-        bench.main, ["attention_fused", *map(str, arguments)], catch_exceptions=False
+        bench.main,
+        ["attention_fused", "--memory", "ideal", *map(str, arguments)],
+        catch_exceptions=False,
     )
 
 

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.memory.kv_mmu.ports import BEAT_INDEX_BITS, BURST_BEATS, client_request, client_response
+from hw.memory.port import BEAT_INDEX_BITS, BURST_BEATS, port_request, read_response
 
 
 class ErrorAnswers(wiring.Component):
@@ -20,20 +20,20 @@ class ErrorAnswers(wiring.Component):
 
     Members
     -------
-    refused : In(stream of client_request)
+    refused : In(stream of port_request)
         Taken with its last beat.
-    answer : In(stream of client_response)
+    answer : In(stream of read_response)
         Of the memory; always ready.
-    response : Out(stream of client_response)
+    response : Out(stream of read_response)
         To the requester, which is always ready.
     """
 
     def __init__(self, *, tag_bits: int) -> None:
         super().__init__(
             {
-                "refused": In(stream.Signature(client_request(tag_bits))),
-                "answer": In(stream.Signature(client_response(tag_bits))),
-                "response": Out(stream.Signature(client_response(tag_bits))),
+                "refused": In(stream.Signature(port_request(tag_bits))),
+                "answer": In(stream.Signature(read_response(tag_bits))),
+                "response": Out(stream.Signature(read_response(tag_bits))),
             }
         )
 

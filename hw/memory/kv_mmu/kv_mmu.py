@@ -13,21 +13,13 @@ from hw.memory.kv_mmu.formats import Violation
 from hw.memory.kv_mmu.job_gate import JobGate
 from hw.memory.kv_mmu.page_pool import PagePool
 from hw.memory.kv_mmu.page_splitter import PageSplitter
-from hw.memory.kv_mmu.ports import (
-    COMMAND,
-    REPLY,
-    WRITE_TAG_BITS,
-    client_request,
-    read_client,
-    system_job_layout,
-    write_client,
-)
+from hw.memory.kv_mmu.ports import COMMAND, REPLY, WRITE_TAG_BITS, system_job_layout
 from hw.memory.kv_mmu.shared_translator import SharedTranslator
 from hw.memory.kv_mmu.table_entry import TableEntry
 from hw.memory.kv_mmu.table_walker import TableWalker
 from hw.memory.kv_mmu.translator import violation_layout
 from hw.memory.kv_mmu.write_path import WritePath
-from hw.memory.port import tag_bits
+from hw.memory.port import port_request, read_port, tag_bits, write_port
 from hw.streams import StreamRegister
 
 #: Tags of the table reads: which part asked.
@@ -50,13 +42,13 @@ class KvMmu(wiring.Component):
         The jobs of the system, and how they ended, in order.
     core_job, core_completion : stream
         The same at the core; its ``query`` does not come through here.
-    core : In(read_client)
+    core : In(read_port)
         The core's memory port.
-    memory : Out(read_client)
+    memory : Out(read_port)
         The translated requests; their tags have one bit more.
-    writer : In(write_client), memory_write : Out(write_client)
+    writer : In(write_port), memory_write : Out(write_port)
         The same for writes to pages, under the virtual addresses of a job in flight.
-    table : Out(read_client), table_write : Out(write_client)
+    table : Out(read_port), table_write : Out(write_port)
         Clients for the page tables.
     command, reply : stream
     violation : Out
@@ -89,12 +81,12 @@ class KvMmu(wiring.Component):
                 "completion": Out(stream.Signature(completion_layout(core))),
                 "core_job": Out(stream.Signature(job_layout(core))),
                 "core_completion": In(stream.Signature(completion_layout(core))),
-                "core": In(read_client(self._tag_bits)),
-                "memory": Out(read_client(self._tag_bits + 1)),
-                "writer": In(write_client(WRITE_TAG_BITS)),
-                "memory_write": Out(write_client(WRITE_TAG_BITS + 1)),
-                "table": Out(read_client(1)),
-                "table_write": Out(write_client(1)),
+                "core": In(read_port(self._tag_bits)),
+                "memory": Out(read_port(self._tag_bits + 1)),
+                "writer": In(write_port(WRITE_TAG_BITS)),
+                "memory_write": Out(write_port(WRITE_TAG_BITS + 1)),
+                "table": Out(read_port(1)),
+                "table_write": Out(write_port(1)),
                 "command": In(stream.Signature(COMMAND)),
                 "reply": Out(stream.Signature(REPLY)),
                 "violation": Out(violation_layout(config)),
@@ -160,7 +152,7 @@ class KvMmu(wiring.Component):
         self._connect_table(m, walker, entry)
 
         # Requests and answers of the core.
-        m.submodules.taken = taken = StreamRegister(client_request(self._tag_bits))
+        m.submodules.taken = taken = StreamRegister(port_request(self._tag_bits))
         connect(m, flipped(self.core.request), taken.input)
         connect(m, taken.output, splitter.request)
         connect(m, splitter.part, translator.reads.request)
@@ -187,7 +179,7 @@ class KvMmu(wiring.Component):
         """Let walker and single entries share a client; the tag tells whose answer it is."""
         chosen = Signal()
         walks, reads = walker.table, entry.table
-        m.submodules.table_request = register = StreamRegister(client_request(1))
+        m.submodules.table_request = register = StreamRegister(port_request(1))
         asked = register.input
         m.d.comb += [
             chosen.eq(~walks.request.valid),

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from hw.config import BURST_BYTES
 from hw.counters import Counter
 from hw.memory.kv_mmu.config import MmuConfig
-from hw.memory.kv_mmu.ports import BEAT_INDEX_BITS, BURST_BEATS, client_request, client_response
+from hw.memory.port import BEAT_INDEX_BITS, BURST_BEATS, port_request, read_response
 
 _BURST_SHIFT = BURST_BYTES.bit_length() - 1
 
@@ -27,13 +27,13 @@ class PageSplitter(wiring.Component):
 
     Members
     -------
-    request : In(stream of client_request)
-    response : Out(stream of client_response)
+    request : In(stream of port_request)
+    response : Out(stream of read_response)
         To the requester; it is always ready for what it asked for.
-    part : Out(stream of client_request)
+    part : Out(stream of port_request)
     first, crosses : Out(1)
         Whether ``part`` is the first one, and whether its request has two.
-    answer : In(stream of client_response)
+    answer : In(stream of read_response)
         Always ready.
     counters
     """
@@ -45,12 +45,12 @@ class PageSplitter(wiring.Component):
         self.counters = [self._split]
         super().__init__(
             {
-                "request": In(stream.Signature(client_request(tag_bits))),
-                "response": Out(stream.Signature(client_response(tag_bits))),
-                "part": Out(stream.Signature(client_request(tag_bits + 1))),
+                "request": In(stream.Signature(port_request(tag_bits))),
+                "response": Out(stream.Signature(read_response(tag_bits))),
+                "part": Out(stream.Signature(port_request(tag_bits + 1))),
                 "first": Out(1),
                 "crosses": Out(1),
-                "answer": In(stream.Signature(client_response(tag_bits + 1))),
+                "answer": In(stream.Signature(read_response(tag_bits + 1))),
             }
         )
 

@@ -5,13 +5,14 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.memory.kv_mmu.config import MmuConfig
-from hw.memory.kv_mmu.ports import client_request, owner_layout, slot_layout, table_load
+from hw.memory.kv_mmu.ports import owner_layout, slot_layout, table_load
 from hw.memory.kv_mmu.translator import Translator, violation_layout
+from hw.memory.port import port_request
 
 
 def translation(tag_bits: int) -> wiring.Signature:
     """From the requester's side: virtual requests out; each comes back granted or refused."""
-    request = stream.Signature(client_request(tag_bits))
+    request = stream.Signature(port_request(tag_bits))
     return wiring.Signature(
         {"request": Out(request), "granted": In(request), "refused": In(request)}
     )

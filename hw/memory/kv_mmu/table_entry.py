@@ -7,9 +7,8 @@ from amaranth.lib.wiring import In, Out
 from hw.config import BEAT_BYTES, BURST_BYTES
 from hw.memory.kv_mmu.config import MmuConfig
 from hw.memory.kv_mmu.formats import ENTRY_BYTES
-from hw.memory.kv_mmu.ports import BURST_BEATS, read_client, write_client
 from hw.memory.kv_mmu.table import ENTRY_BITS, entry_page, page_entry
-from hw.memory.port import ADDRESS_BITS
+from hw.memory.port import ADDRESS_BITS, BURST_BEATS, read_port, write_port
 
 _BURST_SHIFT = BURST_BYTES.bit_length() - 1
 _BEAT_SHIFT = BEAT_BYTES.bit_length() - 1
@@ -41,8 +40,8 @@ class TableEntry(wiring.Component):
     request : In(stream of entry_request)
     result : Out(stream of entry_result)
         Of a write, once the memory has done it.
-    table : Out(read_client)
-    table_write : Out(write_client)
+    table : Out(read_port)
+    table_write : Out(write_port)
         Both with tag 0.
     """
 
@@ -52,8 +51,8 @@ class TableEntry(wiring.Component):
             {
                 "request": In(stream.Signature(entry_request(config))),
                 "result": Out(stream.Signature(entry_result(config))),
-                "table": Out(read_client(1)),
-                "table_write": Out(write_client(1)),
+                "table": Out(read_port(1)),
+                "table_write": Out(write_port(1)),
             }
         )
 

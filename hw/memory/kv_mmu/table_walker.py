@@ -8,9 +8,9 @@ from amaranth.lib.wiring import In, Out
 from hw.config import BEAT_BITS, BEAT_BYTES
 from hw.memory.kv_mmu.config import BURST_ENTRIES, MmuConfig
 from hw.memory.kv_mmu.formats import ENTRY_BYTES
-from hw.memory.kv_mmu.ports import BURST_BEATS, page_check, place_layout, read_client, table_load
+from hw.memory.kv_mmu.ports import page_check, place_layout, table_load
 from hw.memory.kv_mmu.table import ENTRY_BITS, entry_address, entry_page
-from hw.memory.port import REQUEST_BURSTS
+from hw.memory.port import BURST_BEATS, REQUEST_BURSTS, read_port
 
 #: Entries of the longest request, and of a beat.
 REQUEST_ENTRIES = REQUEST_BURSTS * BURST_ENTRIES
@@ -45,7 +45,7 @@ class TableWalker(wiring.Component):
         A region of one job; ``place.index`` is 0.
     result : Out(stream of 1 bit)
         1 when an entry was missing, wrong, or could not be read.
-    table : Out(read_client)
+    table : Out(read_port)
         One request at a time, with tag 0.
     check : Out
         The page pool's check port, which is free for it in every cycle.
@@ -60,7 +60,7 @@ class TableWalker(wiring.Component):
             {
                 "request": In(stream.Signature(walk_request(config))),
                 "result": Out(stream.Signature(1)),
-                "table": Out(read_client(1)),
+                "table": Out(read_port(1)),
                 "check": Out(page_check(config)),
                 "match": In(1),
                 "load": Out(table_load(config)),

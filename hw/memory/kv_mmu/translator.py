@@ -9,9 +9,9 @@ from hw.config import BURST_BYTES
 from hw.counters import Counter
 from hw.memory.kv_mmu.config import MmuConfig
 from hw.memory.kv_mmu.formats import OFFSET_BITS, REGION_BITS, SLOT_BITS, Region, Violation
-from hw.memory.kv_mmu.ports import client_request, owner_layout, slot_layout, table_load
+from hw.memory.kv_mmu.ports import owner_layout, slot_layout, table_load
 from hw.memory.kv_mmu.table import region_constant
-from hw.memory.port import ADDRESS_BITS
+from hw.memory.port import ADDRESS_BITS, port_request
 
 _BURST_SHIFT = BURST_BYTES.bit_length() - 1
 
@@ -43,9 +43,9 @@ class Translator(wiring.Component):
 
     Members
     -------
-    request : In(stream of client_request)
+    request : In(stream of port_request)
         Virtual addresses; reads and writes alike.
-    granted, refused : Out(stream of client_request)
+    granted, refused : Out(stream of port_request)
         Physical addresses; of a refused request the virtual one.
     load : In
         An entry of the slot table.
@@ -63,7 +63,7 @@ class Translator(wiring.Component):
         self._granted = Counter("granted", "requests that were translated", unit="requests")
         self._violations = Counter("violations", "requests that were refused", unit="requests")
         self.counters = [self._granted, self._violations]
-        request = stream.Signature(client_request(tag_bits))
+        request = stream.Signature(port_request(tag_bits))
         super().__init__(
             {
                 "request": In(request),

@@ -6,9 +6,8 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.memory.kv_mmu.config import MmuConfig
 from hw.memory.kv_mmu.page_splitter import PageSplitter
-from hw.memory.kv_mmu.ports import BURST_BEATS, client_request, write_client
 from hw.memory.kv_mmu.shared_translator import translation
-from hw.memory.port import REQUEST_BURSTS
+from hw.memory.port import BURST_BEATS, REQUEST_BURSTS, port_request, write_port
 from hw.streams import StreamFIFO, StreamRegister
 
 _BEATS = REQUEST_BURSTS * BURST_BEATS
@@ -31,9 +30,9 @@ class WritePath(wiring.Component):
 
     Members
     -------
-    writer : In(write_client)
+    writer : In(write_port)
         Virtual addresses. A tag is free again with its ``written``.
-    memory : Out(write_client)
+    memory : Out(write_port)
     translate : Out(translation)
     counters
     """
@@ -45,8 +44,8 @@ class WritePath(wiring.Component):
         self.counters = self._splitter.counters
         super().__init__(
             {
-                "writer": In(write_client(tag_bits)),
-                "memory": Out(write_client(tag_bits + 1)),
+                "writer": In(write_port(tag_bits)),
+                "memory": Out(write_port(tag_bits + 1)),
                 "translate": Out(translation(tag_bits + 1)),
             }
         )
@@ -54,7 +53,7 @@ class WritePath(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         m.submodules.splitter = splitter = self._splitter
-        m.submodules.taken = taken = StreamRegister(client_request(self._tag_bits))
+        m.submodules.taken = taken = StreamRegister(port_request(self._tag_bits))
         connect(m, flipped(self.writer.request), taken.input)
         connect(m, taken.output, splitter.request)
         # A part is asked for when there is room for its decision: a writer whose data are late then

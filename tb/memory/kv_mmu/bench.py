@@ -28,7 +28,8 @@ from hw.memory.kv_mmu.formats import (
     virtual_address,
 )
 from hw.memory.kv_mmu.kv_mmu import KvMmu
-from hw.memory.kv_mmu.ports import WRITE_TAG_BITS, client_request, system_job_layout
+from hw.memory.kv_mmu.ports import WRITE_TAG_BITS, system_job_layout
+from hw.memory.port import port_request
 from tb.harness import pack, unpack
 from tb.memory.kv_mmu.memory_model import (
     BEAT_BYTES,
@@ -294,7 +295,7 @@ class System:
             return False
         tag = self.rng.choice(tags)
         fields = {"address": address, "bursts_less_one": bursts - 1, "tag": tag}
-        self._write_requests.append(pack(client_request(WRITE_TAG_BITS), fields))
+        self._write_requests.append(pack(port_request(WRITE_TAG_BITS), fields))
         failed = False
         for place in self._places(address, bursts, writes=True):
             data = 0

@@ -39,8 +39,6 @@ class ReadModel:
         Data of the beat at a byte address.
     busy
         Probability that no beat comes in a cycle, and that a request has to wait.
-    in_order
-        Answer the requests, and their beats, in order.
     """
 
     def __init__(
@@ -48,10 +46,7 @@ class ReadModel:
         rng: random.Random,
         contents: Callable[[int], int],
         busy: float = 0.3,
-        *,
-        in_order: bool = False,
     ) -> None:
-        self._in_order = in_order
         self._rng = rng
         self._contents = contents
         self._busy = busy
@@ -79,7 +74,7 @@ class ReadModel:
         due = [item for item in self._waiting if item[0] <= now]
         if not due or self._rng.random() < self._busy:
             return None
-        item = self._waiting[0] if self._in_order else self._rng.choice(due)
+        item = self._rng.choice(due)
         self._waiting.remove(item)
         _, request, beat = item
         address = request.address + beat * BEAT_BYTES

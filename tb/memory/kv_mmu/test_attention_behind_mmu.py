@@ -115,7 +115,7 @@ def test_results_are_those_of_the_contiguous_image() -> None:
     pins = Pins(CoreBehindMmu(CONFIG))
     table = TableModel(rng, tag_bits=1)
     reads = {
-        "memory": ReadModel(rng, beat_at, 0.1, in_order=True),
+        "memory": ReadModel(rng, beat_at, 0.1),
         "table": ReadModel(rng, table.contents, 0.1),
     }
     sources = {

@@ -9,7 +9,7 @@ import pytest
 from hw.config import preset
 from hw.memory.kv_mmu.config import MmuConfig
 from hw.memory.kv_mmu.page_splitter import PageSplitter
-from hw.memory.kv_mmu.ports import client_request, client_response
+from hw.memory.port import port_request, read_response
 from tb.harness import pack, simulate, unpack
 
 TAG_BITS = 2
@@ -39,7 +39,7 @@ def test_parts(stall: float) -> None:
         name="page_splitter",
         inputs={
             "request": [
-                pack(client_request(TAG_BITS), dict(zip(names, (a, b - 1, t), strict=True)))
+                pack(port_request(TAG_BITS), dict(zip(names, (a, b - 1, t), strict=True)))
                 for a, b, t in requests
             ],
             "answer": [],
@@ -47,7 +47,7 @@ def test_parts(stall: float) -> None:
         outputs={"part": len(parts), "response": 0},
         stall=stall,
     )
-    layout = client_request(TAG_BITS + 1)
+    layout = port_request(TAG_BITS + 1)
     got = [unpack(layout, item) for item in run.outputs["part"]]
     assert got == [dict(zip(names, (a, b - 1, t), strict=True)) for a, b, t in parts]
     if not stall:
@@ -57,7 +57,7 @@ def test_parts(stall: float) -> None:
 @pytest.mark.parametrize("room", [1, 7, 15])
 def test_the_beats_of_the_second_part_go_on(room: int) -> None:
     request = {"address": 1024 * 9 - 32 * room, "bursts_less_one": 15, "tag": 2}
-    layout = client_response(TAG_BITS + 1)
+    layout = read_response(TAG_BITS + 1)
     beats = [
         (half, beat) for half, bursts in ((0, room), (1, 16 - room)) for beat in range(2 * bursts)
     ]
@@ -72,12 +72,12 @@ def test_the_beats_of_the_second_part_go_on(room: int) -> None:
         SPLITTER,
         name="page_splitter",
         inputs={
-            "request": [pack(client_request(TAG_BITS), request)],
+            "request": [pack(port_request(TAG_BITS), request)],
             "answer": [pack(layout, answer) for answer in idle + answers],
         },
         outputs={"part": 2, "response": len(idle) + len(answers)},
     )
-    got = [unpack(client_response(TAG_BITS), item) for item in run.outputs["response"]][len(idle) :]
+    got = [unpack(read_response(TAG_BITS), item) for item in run.outputs["response"]][len(idle) :]
     assert {item["beat"] for item in got} == set(range(32))
     for (half, beat), item in zip(beats, got, strict=True):
         assert item == {
