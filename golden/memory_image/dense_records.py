@@ -8,6 +8,8 @@ from golden.memory_image.records import (
     Bytes,
     RecordError,
     blocks_of,
+    byte_planes,
+    from_byte_planes,
     pack_value_codes,
     unpack_value_codes,
 )
@@ -18,10 +20,10 @@ from hw.formats import KVFormat, Mode
 
 def _key_bytes(codes: Tensor, mode: Mode, config: AttentionConfig) -> Bytes:
     """``[blocks, bytes]``: per token and 16 channels a beat for each byte plane, lowest first."""
-    planes = np.arange(mode.code_bytes)
-    split = (blocks_of(codes, config)[..., None] >> (8 * planes)) & 255
-    beats = split.reshape(-1, config.chunk, config.head_dim // BEAT_BYTES, BEAT_BYTES, len(planes))
-    return beats.swapaxes(-1, -2).astype(np.uint8).reshape(len(beats), -1)
+    planes = mode.code_bytes
+    split = byte_planes(blocks_of(codes, config), planes)
+    beats = split.reshape(-1, config.chunk, config.head_dim // BEAT_BYTES, BEAT_BYTES, planes)
+    return beats.swapaxes(-1, -2).reshape(len(beats), -1)
 
 
 def pack_dense(cache: DenseCache, config: AttentionConfig) -> bytes:
@@ -51,8 +53,6 @@ def unpack_dense(
     beats = blocks[:, :key_bytes].reshape(
         len(blocks), config.chunk, config.head_dim // BEAT_BYTES, planes, BEAT_BYTES
     )
-    unsigned = (beats.swapaxes(-1, -2).astype(np.int64) << (8 * np.arange(planes))).sum(-1)
-    sign = 1 << (8 * planes - 1)
-    keys = ((unsigned ^ sign) - sign).reshape(-1, config.head_dim)[:context]
+    keys = from_byte_planes(beats.swapaxes(-1, -2)).reshape(-1, config.head_dim)[:context]
     values = unpack_value_codes(blocks[:, key_bytes:], 8 * planes, config)[:context]
     return torch.from_numpy(np.ascontiguousarray(keys)), values

@@ -98,6 +98,19 @@ def pack_tail(tail: Tail, config: AttentionConfig) -> bytes:
     ).tobytes()
 
 
+def byte_planes(codes: Integers, count: int) -> Bytes:
+    """Signed ``codes`` of ``count`` bytes as two's complement, ``[..., count]``, lowest first."""
+    return ((codes[..., None] >> (8 * np.arange(count))) & 255).astype(np.uint8)
+
+
+def from_byte_planes(planes: Bytes) -> Integers:
+    """The inverse of ``byte_planes``."""
+    count = planes.shape[-1]
+    unsigned = (planes.astype(np.int64) << (8 * np.arange(count))).sum(-1)
+    sign = 1 << (8 * count - 1)
+    return (unsigned ^ sign) - sign
+
+
 def pack_value_codes(codes: Tensor, bits: int, config: AttentionConfig) -> Bytes:
     """``[blocks, bytes]`` of signed codes ``[tokens, d]`` of 8 or 16 bits, as in a tail block.
 
@@ -106,9 +119,10 @@ def pack_value_codes(codes: Tensor, bits: int, config: AttentionConfig) -> Bytes
     """
     planes = bits // 8
     blocks = blocks_of(codes, config)
-    # Two's complement bytes as [block, token, quad, pair of channels, channel of the pair, plane].
-    split = ((blocks[..., None] >> (8 * np.arange(planes))) & 255).astype(np.uint8)
-    quads = split.reshape(len(blocks), config.chunk, config.head_dim // 4, 2, 2, planes)
+    # [block, token, quad, pair of channels, channel of the pair, plane]
+    quads = byte_planes(blocks, planes).reshape(
+        len(blocks), config.chunk, config.head_dim // 4, 2, 2, planes
+    )
     return _rows(quads.transpose(0, 2, 5, 3, 4, 1))
 
 
@@ -116,10 +130,8 @@ def unpack_value_codes(blocks: Bytes, bits: int, config: AttentionConfig) -> Ten
     """The inverse of ``pack_value_codes``: codes ``[blocks * C, d]``."""
     planes = bits // 8
     quads = blocks.reshape(len(blocks), config.head_dim // 4, planes, 2, 2, config.chunk)
-    quads = quads.transpose(0, 5, 1, 3, 4, 2)
-    unsigned = (quads.astype(np.int64) << (8 * np.arange(planes))).sum(-1)
-    sign = 1 << (bits - 1)
-    return _tensor(((unsigned ^ sign) - sign).reshape(-1, config.head_dim))
+    codes = from_byte_planes(quads.transpose(0, 5, 1, 3, 4, 2))
+    return _tensor(codes.reshape(-1, config.head_dim))
 
 
 def _kept(mask: Integers, count: int) -> Integers:

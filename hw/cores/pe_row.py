@@ -134,13 +134,18 @@ class PERow(wiring.Component):
         twice = Mux(digit[1], operand, 0) ^ negate.replicate(len(operand)).as_signed()
         return Cat(once[0], (once >> 1) + twice + negate).as_signed()
 
-    def _products(self, m: Module) -> list[Signal]:
-        """Each digit times the operand that its kind gives it."""
-        x = self.operand
+    def _decode_kind(self, m: Module) -> tuple[Signal, Signal, Signal]:
+        """Whether a step is of bytes, of values, and of bytes whose top digit counts -2 to 1."""
         of_bytes, of_values, negative_top = Signal(), Signal(), Signal()
         m.d.comb += of_bytes.eq(_is_one_of(self.kind, StepKind.KEYS, StepKind.TAIL_VALUES))
         m.d.comb += of_values.eq(_is_one_of(self.kind, StepKind.VALUES, StepKind.TAIL_VALUES))
         m.d.comb += negative_top.eq(self.signed & of_bytes)
+        return of_bytes, of_values, negative_top
+
+    def _products(self, m: Module) -> list[Signal]:
+        """Each digit times the operand that its kind gives it."""
+        x = self.operand
+        of_bytes, of_values, negative_top = self._decode_kind(m)
         products = []
         for k in range(DIGITS):
             raw = self._choose(x, k, of_bytes, of_values)

@@ -4,7 +4,6 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 
 from hw.config import DIGITS
 from hw.cores.pe_row import OPERANDS, PERow
-from hw.formats import StepKind
 
 
 class MultiplierRow(PERow):
@@ -30,16 +29,7 @@ class SharedMultiplesRow(PERow):
 
     def _products(self, m: Module) -> list[Signal]:
         """Each digit chooses its operand and the operand's triple, then among their multiples."""
-        of_bytes, of_values, signed_top = Signal(), Signal(), Signal()
-        byte_kinds, value_kinds = (
-            (StepKind.KEYS, StepKind.TAIL_VALUES),
-            (StepKind.VALUES, StepKind.TAIL_VALUES),
-        )
-        m.d.comb += [
-            of_bytes.eq((self.kind == byte_kinds[0]) | (self.kind == byte_kinds[1])),
-            of_values.eq((self.kind == value_kinds[0]) | (self.kind == value_kinds[1])),
-            signed_top.eq(self.signed & of_bytes),
-        ]
+        of_bytes, of_values, negative_top = self._decode_kind(m)
         bits = self._shapes.operand_bits
         once, thrice = [], []
         for i in range(OPERANDS):
@@ -53,7 +43,7 @@ class SharedMultiplesRow(PERow):
             thrice.append(triple)
         products = []
         for k in range(DIGITS):
-            negative = signed_top if k % 4 == 3 else Const(0, 1)
+            negative = negative_top if k % 4 == 3 else Const(0, 1)
             x = self._choose(once, k, of_bytes, of_values)
             triple = self._choose(thrice, k, of_bytes, of_values)
             product = Signal(self._shapes.product, name=f"product_{k}")

@@ -14,7 +14,7 @@ from hw.constants import SCALED_BITS
 from hw.cores.contribution_merge import ContributionMerge
 from hw.cores.lanes import LANES
 from hw.cores.payloads import contribution, tail_sum_bits, tail_sums, unit_header
-from tb.harness import pack, simulate, unpack
+from tb.harness import pack, payload_widths, simulate, unpack
 
 CONFIGS = {
     "tiny": preset("tiny"),
@@ -106,10 +106,8 @@ def check(name: str, case: Case, **options: Any) -> Any:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_derived_widths(name: str) -> None:
     config = CONFIGS[name]
-    ports = device(name).signature.members
-    widths = {port: len(ports[port].signature.create().payload.as_value()) for port in ports}
     quad = {32: 3, 64: 4, 128: 5}[config.head_dim]
-    assert widths == {
+    assert payload_widths(device(name)) == {
         "unit": 12 * config.rows + 1 + 5 + 2,
         "scaled": 46 * 4 * config.rows,
         "tail": (28 + {8: 3, 16: 4}[config.chunk]) * 4 * config.rows,

@@ -15,7 +15,7 @@ from hw.cores.dot_collector import DotCollector
 from hw.cores.lanes import LANES, lanes_layout
 from hw.cores.payloads import scaled_tag, step_tag, tail_sums
 from hw.formats import Mode, StepKind
-from tb.harness import pack, simulate, unpack
+from tb.harness import pack, payload_widths, simulate, unpack
 
 CONFIGS = {
     "tiny": preset("tiny"),
@@ -241,11 +241,9 @@ def check(name: str, case: Case, **options: Any) -> Any:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_derived_widths(name: str) -> None:
     config = CONFIGS[name]
-    ports = device(name).signature.members
-    widths = {port: len(ports[port].signature.create().payload.as_value()) for port in ports}
     lanes = config.rows * 4 * (29 + 20)
     key = 3 + 2 + 3 + 3 + 16
-    assert widths == {
+    assert payload_widths(device(name)) == {
         "result": lanes + 2 + 2 + 4 * 32 + 20 * config.rows + key,
         "sums": lanes + 4 * 32 + 2 + key,
         "tail": config.rows * 4 * {4: 30, 8: 31, 16: 32}[config.chunk],

@@ -14,7 +14,7 @@ from hw.constants import KEY_SUM_BITS, SCALED_BITS
 from hw.cores.key_accumulator import KeyAccumulator
 from hw.cores.payloads import key_sums, key_tag
 from hw.formats import StepKind
-from tb.harness import pack, simulate, unpack
+from tb.harness import pack, payload_widths, simulate, unpack
 
 CONFIGS = {
     "tiny": preset("tiny"),
@@ -137,10 +137,8 @@ def check(name: str, case: Case, **options: Any) -> Any:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_derived_widths(name: str) -> None:
     config = CONFIGS[name]
-    ports = device(name).signature.members
-    widths = {port: len(ports[port].signature.create().payload.as_value()) for port in ports}
     key = 3 + 2 + 3 + 3 + 16
-    assert widths == {
+    assert payload_widths(device(name)) == {
         "scaled": 46 * config.rows + 2 + key,
         "base": 32 * config.rows,
         "key_sums": 32 * config.rows + key,

@@ -11,7 +11,7 @@ from torch import Tensor
 from golden.twin.normaliser import bit_length, normalise, reciprocal
 from hw.config import AttentionConfig, preset
 from hw.cores.normaliser import OUTPUT_LAYOUT, Normaliser, accumulator_layout, sums_layout
-from tb.harness import pack, simulate, unpack
+from tb.harness import pack, payload_widths, simulate, unpack
 
 CONFIGS = {
     "tiny": preset("tiny"),
@@ -87,11 +87,9 @@ def check(name: str, jobs: Jobs, **options: Any) -> Any:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_derived_widths(name: str) -> None:
     config = CONFIGS[name]
-    ports = device(name).signature.members
-    widths = {port: len(ports[port].signature.create().payload.as_value()) for port in ports}
     # In a dense mode tiny attends to 256 tokens at most, lm to 2048.
     sum_bits, accumulator_bits = (32, 53) if name == "lm" else (29, 50)
-    assert widths == {
+    assert payload_widths(device(name)) == {
         "statistics": sum_bits * config.rows,
         "accumulator": 4 * accumulator_bits,
         "output": 4 * 32,

@@ -14,7 +14,7 @@ from hw.constants import KEY_SUM_BITS
 from hw.cores.payloads import candidate, chunk_bits, key_sums, key_tag, score_item
 from hw.cores.score_unit import ScoreUnit
 from hw.formats import FP16_BITS
-from tb.harness import pack, simulate, unpack
+from tb.harness import pack, payload_widths, simulate, unpack
 
 CONFIGS = {
     "tiny": preset("tiny"),
@@ -139,10 +139,9 @@ def test_derived_widths(name: str) -> None:
     ports = dict(device(name).signature.members)
     assert ports.pop("query_scale").shape.size == config.jobs_in_flight * config.rows * 16
     assert ports.pop("value_scale").shape.size == config.jobs_in_flight * 16
-    widths = {port: len(ports[port].signature.create().payload.as_value()) for port in ports}
     slot = {2: 1, 4: 2, 8: 3}[config.jobs_in_flight]
     wider = {"rows3_mean": 2, "rows4_mean": 2}.get(name, 0)
-    assert widths == {
+    assert payload_widths(device(name)) == {
         "key_sums": 32 * config.rows + 9 + 16 + slot,
         "candidates": 24 + wider + chunk_bits(config) + 32 * config.rows + 1,
         "scores": 24 * config.rows + 4 + 16 + slot,

@@ -13,7 +13,7 @@ from golden.twin.selector import select
 from hw.config import AttentionConfig, preset
 from hw.cores.payloads import candidate
 from hw.cores.selector import Selector, selected_layout
-from tb.harness import pack, simulate, unpack
+from tb.harness import pack, payload_widths, simulate, unpack
 
 CONFIGS = {
     "tiny": preset("tiny"),
@@ -113,11 +113,9 @@ def check(name: str, jobs: list[Job], **options: Any) -> Any:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_derived_widths(name: str) -> None:
     config = CONFIGS[name]
-    ports = device(name).signature.members
     chunk = {256: 5, 2048: 8}[config.max_context]
     score = {"tiny": 24, "lm": 24, "tiny_mean": 26}[name]
-    widths = {port: len(ports[port].signature.create().payload.as_value()) for port in ports}
-    assert widths == {
+    assert payload_widths(device(name)) == {
         "candidates": score + chunk + 32 * config.rows + 1,
         "selected": chunk + 32 * config.rows + 1,
     }

@@ -12,7 +12,7 @@ from hw.config import BURST_BYTES, AttentionConfig, preset
 from hw.cores.payloads import SegmentKind, planned_job, segment_header
 from hw.cores.sequencer import Sequencer
 from hw.formats import KVFormat, Mode
-from tb.harness import pack, simulate, unpack
+from tb.harness import pack, payload_widths, simulate, unpack
 
 CONFIGS = {
     "tiny": preset("tiny"),
@@ -111,10 +111,8 @@ def check(name: str, jobs: list[Job], **options: Any) -> Any:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_derived_widths(name: str) -> None:
     config = CONFIGS[name]
-    ports = device(name).signature.members
-    widths = {port: len(ports[port].signature.create().payload.as_value()) for port in ports}
     slot, chunk = 2, (config.max_chunks - 1).bit_length()
-    assert widths == {
+    assert payload_widths(device(name)) == {
         "planned": slot
         + config.max_chunks.bit_length()
         + config.max_context.bit_length()

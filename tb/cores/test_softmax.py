@@ -13,7 +13,7 @@ from golden.twin.softmax import probability, softmax, unit_exponent
 from hw.config import AttentionConfig, preset
 from hw.cores.payloads import score_item, unit_weights
 from hw.cores.softmax import Softmax, statistics_layout
-from tb.harness import pack, simulate, unpack
+from tb.harness import pack, payload_widths, simulate, unpack
 
 CONFIGS = {
     "tiny": preset("tiny"),
@@ -166,10 +166,8 @@ def check(name: str, jobs: list[Job], **options: Any) -> Any:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_derived_widths(name: str) -> None:
     config = CONFIGS[name]
-    ports = device(name).signature.members
     slot = {2: 1, 4: 2, 8: 3}[config.jobs_in_flight]
-    widths = {port: len(ports[port].signature.create().payload.as_value()) for port in ports}
-    assert widths == {
+    assert payload_widths(device(name)) == {
         "scores": 24 * config.rows + 1 + 16 + 3 + slot,
         "weights": (config.chunk * 12 + 6 + 6) * config.rows + 1 + 5 + 2 + slot,
         "statistics": (13 + config.sum_bits) * config.rows + slot,

@@ -14,7 +14,7 @@ from hw.config import AttentionConfig, preset
 from hw.cores.lanes import LANES
 from hw.cores.payloads import contribution
 from hw.cores.value_accumulator import ValueAccumulator
-from tb.harness import pack, simulate, unpack
+from tb.harness import pack, payload_widths, simulate, unpack
 
 CONFIGS = {
     "tiny": preset("tiny"),
@@ -119,10 +119,8 @@ def check(name: str, jobs: list[Job], **options: Any) -> Any:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_derived_widths(name: str) -> None:
     config = CONFIGS[name]
-    ports = device(name).signature.members
-    widths = {port: len(ports[port].signature.create().payload.as_value()) for port in ports}
     quad = {32: 3, 64: 4, 96: 5}[config.head_dim]
-    assert widths == {
+    assert payload_widths(device(name)) == {
         "contributions": (46 * 4 + 12) * config.rows + quad + 2,
         "accumulator": 4 * (53 if name == "lm" else 50),
     }

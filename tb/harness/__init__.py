@@ -5,7 +5,7 @@ from tb.harness.driver import DRIVERS, Driver, DriverError, Speed
 from tb.harness.elaborate import PortError, elaborate
 from tb.harness.errors import HarnessError
 from tb.harness.execution import SimulationError, run, run_native
-from tb.harness.payload import pack, unpack
+from tb.harness.payload import pack, payload_widths, unpack
 from tb.harness.request import Stall
 from tb.harness.simulate import Run, simulate
 from tb.harness.toolchain import ToolchainError
@@ -30,6 +30,7 @@ __all__ = [
     "build",
     "elaborate",
     "pack",
+    "payload_widths",
     "run",
     "run_native",
     "simulate",

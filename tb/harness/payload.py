@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from amaranth.hdl import Shape, ShapeLike
+from amaranth.hdl import Shape, ShapeLike, Value
+from amaranth.lib import wiring
 from amaranth.lib.data import ArrayLayout, Layout
 
 Fields: TypeAlias = int | Mapping[str, "Fields"] | Sequence["Fields"]
@@ -54,3 +55,12 @@ def unpack(shape: ShapeLike, bits: int) -> Any:
     plain = Shape.cast(shape)
     negative = plain.signed and plain.width > 0 and bits >> (plain.width - 1)
     return bits - (1 << plain.width) if negative else bits
+
+
+def payload_widths(component: wiring.Component) -> dict[str, int]:
+    """Return the payload bits of every stream of ``component``; other ports are left out."""
+    return {
+        name: len(Value.cast(member.signature.create().payload))
+        for name, member in component.signature.members.items()
+        if member.is_signature
+    }
