@@ -49,8 +49,17 @@ class AttentionConfig:
     chunk: int = 8
     #: Channels of one key quantisation group: 16, 32 or 64, a divisor of ``head_dim``.
     group: int = 32
+    #: Bits of a key code, base and tail: 8 or 4.
+    key_bits: int = 8
+    #: Bits of a kept key delta: 2 or 4.
+    key_delta_bits: int = 2
+    #: Which tokens of a chunk keep their deltas in the same channels: none (``token``: a mask for
+    #: each of them) or all (``chunk``: one mask).
+    mask_scope: str = "token"
     #: Channels that keep their delta code in each group: 1 to ``group``/2.
     key_keep: int = 8
+    #: Bits of a kept value code: 2 or 4. A base value has twice as many.
+    value_bits: int = 2
     #: Reordered tokens of one value quantisation group: 16, 32 or 64.
     value_group: int = 32
     #: Not-base tokens whose value code is kept, per channel and value group.
@@ -103,7 +112,11 @@ class AttentionConfig:
         between("rows", 1, 8)
         among("chunk", (4, 8, 16))
         among("group", tuple(g for g in (16, 32, 64) if self.head_dim % g == 0))
+        among("key_bits", (8, 4))
+        among("key_delta_bits", (2, 4))
+        among("mask_scope", ("token", "chunk"))
         between("key_keep", 1, self.group // 2)
+        among("value_bits", (2, 4))
         among("value_group", (16, 32, 64))
         between("value_keep", 1, self.value_group - self.value_group // self.chunk)
         among("window", tuple(w for w in (16, 32, 64, 128) if w >= self.value_group))
@@ -162,14 +175,33 @@ class AttentionConfig:
     # --- numerics, see docs/contracts.md --------------------------------------------------------
 
     @property
+    def value_base_bits(self) -> int:
+        """Bits of a base value code."""
+        return 2 * self.value_bits
+
+    @property
     def value_step_ratio(self) -> int:
-        """Steps of a base value code (4 bits) in one step of the other codes (2 bits): 15 / 3."""
-        return 5
+        """Steps of a base value code in one step of the other codes: 15 / 3 or 255 / 15."""
+        return (2**self.value_base_bits - 1) // (2**self.value_bits - 1)
+
+    @property
+    def value_magnitude_bits(self) -> int:
+        """Whatever a record holds, the size of a dequantised value is below 2 to this power."""
+        return 16 + self.value_bits
 
     @property
     def accumulator_bits(self) -> int:
         """Signed bits of one output accumulator (20 of them fraction); see docs/contracts.md."""
-        return 1 + 18 + 20 + ceil(log2(self.max_attended * self.value_step_ratio + 1))
+        steps = ceil(log2(self.max_attended * self.value_step_ratio + 1))
+        return 1 + self.value_magnitude_bits + 20 + steps
+
+    @property
+    def reciprocal_fraction(self) -> int:
+        """Fraction bits of ``1 / (value_step_ratio * sum mantissa)``: 17 bits with the top one set.
+
+        The mantissa has 16 bits, its top one set too; then the reciprocal is at least half of that.
+        """
+        return 32 + self.value_step_ratio.bit_length() - 1
 
     @property
     def sum_bits(self) -> int:

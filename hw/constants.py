@@ -14,10 +14,11 @@ PROBABILITY_FRACTION = 12
 QUERY_FRACTION = 11
 #: A tail value is ``code * scale * 2**-(bits - 1)``, ``scale`` the FP16 of the token.
 
-#: PE array results: the first and the second sum of one lane, signed. The first one also holds the
-#: key sum of a dense key, which is wider than what the array makes.
+#: First sum of one lane of the PE array, signed. It also holds the key sum of a dense key, which is
+#: wider than what the array makes.
 DOT_BITS = 29
-SUM_BITS = 20
+#: Sum of a group's queries, signed.
+QUERY_SUM_BITS = 20
 #: One scale-bank result, signed, saturating.
 SCALED_BITS = 46
 #: ``shift = SCALED_BIAS - exponent`` aligns ``mantissa * sum`` to the scale bank's output.

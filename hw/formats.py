@@ -11,9 +11,6 @@ from hw.config import BEAT_BYTES, BURST_BYTES, AttentionConfig
 
 FP16_BITS = 16
 PAIR_BITS = 2 * FP16_BITS
-DELTA_BITS = 2
-VALUE_BITS = 2
-VALUE_BASE_BITS = 4
 
 
 class Mode(IntEnum):
@@ -57,8 +54,10 @@ class Status(IntEnum):
 class StepKind(IntEnum):
     """What the 64 digits of one step of the PE array are."""
 
+    #: Bytes.
     KEYS = 0
-    DELTAS = 1
+    #: Up to two digits for each channel: 4-bit codes, or deltas and their mask.
+    KEY_DIGITS = 1
     VALUES = 2
     TAIL_VALUES = 3
 
@@ -106,7 +105,8 @@ class KVFormat:
     @property
     def key_code_bytes(self) -> int:
         """Code section of a key block."""
-        return self.config.chunk * self.config.head_dim
+        c = self.config
+        return c.chunk * c.head_dim * c.key_bits // 8
 
     @property
     def base_block_bytes(self) -> int:
@@ -141,15 +141,24 @@ class KVFormat:
         """
         if mode == Mode.KVO:
             return self.tail_key_bytes, self.tail_value_bytes
-        size = self.key_code_bytes * mode.code_bytes
+        size = self.config.chunk * self.config.head_dim * mode.code_bytes
         return size, size
 
     # --- chunk records --------------------------------------------------------------------------
 
     @property
+    def delta_mask_bytes(self) -> int:
+        """Mask section of a delta record, padded to a beat; none if every token has its own."""
+        if self.config.mask_scope == "token":
+            return 0
+        return _round_up(self.config.head_dim // 8, BEAT_BYTES)
+
+    @property
     def delta_element_bits(self) -> int:
-        """Bits of one (token, group): mask, codes, scale, minimum."""
-        return self.config.group + DELTA_BITS * self.config.key_keep + PAIR_BITS
+        """Bits of one (token, group): mask (unless the chunk has one), codes, scale, minimum."""
+        c = self.config
+        mask = c.group if c.mask_scope == "token" else 0
+        return mask + c.key_delta_bits * c.key_keep + PAIR_BITS
 
     @property
     def delta_elements(self) -> int:
@@ -159,12 +168,14 @@ class KVFormat:
     @property
     def delta_bytes(self) -> int:
         """A delta record, padded to a burst."""
-        return _round_up(-(-self.delta_elements * self.delta_element_bits // 8), BURST_BYTES)
+        elements = -(-self.delta_elements * self.delta_element_bits // 8)
+        return _round_up(self.delta_mask_bytes + elements, BURST_BYTES)
 
     @property
     def value_channel_bits(self) -> int:
         """Bits of one channel in the code section: codes, mask, base code."""
-        return (self.config.chunk - 1) * (VALUE_BITS + 1) + VALUE_BASE_BITS
+        c = self.config
+        return (c.chunk - 1) * (c.value_bits + 1) + c.value_base_bits
 
     @property
     def value_code_bytes(self) -> int:

@@ -6,7 +6,8 @@ import random
 
 from hw.config import AttentionConfig
 
-#: Sizes that are no powers of two, and ends of the ranges, as many at once as will go together.
+#: Sizes that are no powers of two, other widths of codes, and ends of the ranges, as many at once
+#: as will go together.
 AWKWARD = {
     "channels96": AttentionConfig(
         name="channels96",
@@ -15,7 +16,11 @@ AWKWARD = {
         window=16,
         chunk=4,
         group=16,
+        key_bits=4,
+        key_delta_bits=4,
+        mask_scope="chunk",
         key_keep=3,
+        value_bits=4,
         value_group=16,
         value_keep=5,
         budget=48,
@@ -35,7 +40,9 @@ AWKWARD = {
         window=32,
         chunk=16,
         group=64,
+        key_delta_bits=4,
         key_keep=32,
+        value_bits=4,
         value_group=32,
         value_keep=30,
         budget=64,
@@ -63,6 +70,10 @@ def draw(generator: random.Random, name: str) -> AttentionConfig:
         window=window,
         chunk=chunk,
         group=group,
+        key_bits=choose((8, 4)),
+        key_delta_bits=choose((2, 4)),
+        mask_scope=choose(("token", "chunk")),
+        value_bits=choose((2, 4)),
         key_keep=generator.randint(1, group // 2),
         value_group=value_group,
         value_keep=generator.randint(1, value_group - value_group // chunk),

@@ -55,6 +55,17 @@ LM = preset("lm")
                 "sum_bits": 36,  # 20 + 16 bits of 32768
             },
         ),
+        (
+            replace(LM, value_bits=4),
+            {
+                "value_base_bits": 8,
+                "value_step_ratio": 17,  # 255 / 15
+                "value_magnitude_bits": 20,
+                "accumulator_bits": 57,  # 1 + 20 + 20 + 16 bits of 34816
+                "reciprocal_fraction": 36,
+            },
+        ),
+        (LM, {"value_base_bits": 4, "value_magnitude_bits": 18, "reciprocal_fraction": 34}),
         (replace(LM, budget=24), {"top_chunks": 3}),
         (replace(LM, chunk=4), {"top_chunks": 96, "max_chunks": 480, "max_attended": 2048}),
         (replace(LM, chunk=16, budget=48), {"top_chunks": 3, "max_chunks": 120}),
@@ -77,12 +88,24 @@ def test_widths_hold_the_largest_numbers() -> None:
         replace(LM, budget=512, window=128, max_context=256),
         replace(LM, max_context=32768),
         replace(TINY, budget=24),
+        replace(LM, max_context=32768, value_bits=4),
     ):
         tokens = config.max_attended
         assert tokens >= config.max_context
         assert tokens >= config.top_chunks * config.chunk + 2 * config.window
-        # Every attended token with probability 1 and a value just below 2**17, in steps of 1/5.
-        assert tokens * 5 * 2**18 * 2**20 < 2 ** (config.accumulator_bits - 1)
+        # Every attended token with probability 1 and the largest value: the scale times the
+        # largest code and the minimum, in steps of 1/R. The twin counts in 64 bits.
+        ratio, codes = {2: (5, 3), 4: (17, 15)}[config.value_bits]
+        assert 65504 * (codes + 1) < 2**config.value_magnitude_bits
+        assert tokens * ratio * 2**config.value_magnitude_bits * 2**20 < 2 ** (
+            config.accumulator_bits - 1
+        )
+        assert config.accumulator_bits < 63
+        # The reciprocal has 17 bits whatever the sum, its product with a mean fits the twin too.
+        for mantissa in (1 << 15, (1 << 16) - 1):
+            quotient = (1 << config.reciprocal_fraction) // (ratio * mantissa)
+            assert 1 << 15 < quotient < 1 << 17
+            assert ratio * quotient << config.value_magnitude_bits + 19 < 1 << 62
         assert tokens * 2**20 < 2**config.sum_bits
         scores = config.rows if config.group_combine == "mean" else 1
         assert scores * 2**23 <= 2 ** (config.selection_bits - 1)
@@ -234,7 +257,11 @@ def test_hash_covers_everything_but_the_name(monkeypatch: pytest.MonkeyPatch) ->
         "window": 32,
         "chunk": 4,
         "group": 16,
+        "key_bits": 4,
+        "key_delta_bits": 4,
+        "mask_scope": "chunk",
         "key_keep": 7,
+        "value_bits": 4,
         "value_group": 16,
         "value_keep": 11,
         "budget": 256,

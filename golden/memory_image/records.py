@@ -15,7 +15,7 @@ from torch import Tensor
 
 from golden.reference import CompressedCache, CompressedWindow, Quantised, Tail
 from hw.config import AttentionConfig
-from hw.formats import DELTA_BITS, FP16_BITS, VALUE_BASE_BITS, VALUE_BITS, KVFormat
+from hw.formats import FP16_BITS, KVFormat
 
 Bytes = NDArray[np.uint8]
 Integers = NDArray[np.int64]
@@ -69,9 +69,9 @@ def _key_sections(keys: Quantised, config: AttentionConfig) -> tuple[Bytes, Byte
     """Scale section and code section of the key blocks of ``keys``, ``[blocks, bytes]`` each."""
     layout = KVFormat(config)
     pairs = np.stack((blocks_of(keys.scale, config), blocks_of(keys.minimum, config)), -1)
-    codes = blocks_of(keys.codes, config).astype(np.uint8)
+    codes = _rows(_bits(blocks_of(keys.codes, config), config.key_bits))
     scales = _pad(_fp16_bytes(pairs), layout.key_scale_bytes)
-    return scales, codes.reshape(len(codes), layout.key_code_bytes)
+    return scales, np.packbits(codes, -1, bitorder="little")
 
 
 def pack_base_blocks(closed: CompressedWindow, config: AttentionConfig) -> bytes:
@@ -145,25 +145,30 @@ def pack_chunks(closed: CompressedWindow, config: AttentionConfig) -> bytes:
     Raises
     ------
     RecordError
-        A delta mask does not have exactly ``key_keep`` ones.
+        A delta mask does not have exactly ``key_keep`` ones, or the tokens of a chunk that share a
+        mask disagree about it.
     """
     layout = KVFormat(config)
     mask = closed.delta_mask.flatten(0, 1).numpy()
     _check_masks(mask, config)
     codes = closed.delta_codes.flatten(0, 1).numpy()
     pair = torch.stack((closed.delta_scale, closed.delta_minimum), -1).flatten(0, 1).numpy()
-    elements = (
-        _bits(mask, 1),
-        _bits(np.take_along_axis(codes, _kept(mask, config.key_keep), -1), DELTA_BITS),
-        _bits(pair, FP16_BITS),
+    kept = np.take_along_axis(codes, _kept(mask, config.key_keep), -1)
+    elements = (_bits(kept, config.key_delta_bits), _bits(pair, FP16_BITS))
+    if config.mask_scope == "token":
+        elements = (_bits(mask, 1), *elements)
+        masks = np.zeros((len(mask), 0), np.uint8)
+    else:
+        masks = np.packbits(_rows(_bits(mask[:, 0], 1)), -1, bitorder="little")
+    bits = np.packbits(_rows(np.concatenate(elements, -1)), -1, bitorder="little")
+    deltas = _pad(
+        np.concatenate((_pad(masks, layout.delta_mask_bytes), bits), 1), layout.delta_bytes
     )
-    bits = _rows(np.concatenate(elements, -1))
-    deltas = _pad(np.packbits(bits, -1, bitorder="little"), layout.delta_bytes)
 
     channels = (
-        _bits(closed.value_codes.flatten(0, 1).transpose(-1, -2).numpy(), VALUE_BITS),
+        _bits(closed.value_codes.flatten(0, 1).transpose(-1, -2).numpy(), config.value_bits),
         _bits(closed.value_mask.flatten(0, 1).transpose(-1, -2).numpy(), 1),
-        _bits(closed.value_base.flatten(0, 1).unsqueeze(-1).numpy(), VALUE_BASE_BITS),
+        _bits(closed.value_base.flatten(0, 1).unsqueeze(-1).numpy(), config.value_base_bits),
     )
     bits = _rows(np.concatenate(channels, -1))
     value_codes = _pad(np.packbits(bits, -1, bitorder="little"), layout.value_code_bytes)
@@ -178,6 +183,8 @@ def _check_masks(mask: Integers, config: AttentionConfig) -> None:
     if (ones != config.key_keep).any():
         wrong = int(ones[ones != config.key_keep].flat[0])
         raise RecordError(f"delta mask must have {config.key_keep} ones, not {wrong}")
+    if config.mask_scope == "chunk" and (mask != mask[:, :1]).any():
+        raise RecordError("delta mask must be the same for every token of a chunk")
 
 
 def _region(name: str, data: bytes, count: int, size: int) -> Bytes:
@@ -193,7 +200,8 @@ def _tensor(numbers: Integers) -> Tensor:
 def _unpack_keys(scales: Bytes, codes: Bytes, tokens: int, config: AttentionConfig) -> Quantised:
     used = config.chunk * config.groups * 4
     pairs = _fp16_patterns(scales[:, :used]).reshape(-1, config.groups, 2)[:tokens]
-    numbers = codes.astype(np.int64).reshape(-1, config.head_dim)[:tokens]
+    bits = np.unpackbits(codes, axis=-1, bitorder="little")
+    numbers = _numbers(bits, config.key_bits).reshape(-1, config.head_dim)[:tokens]
     return Quantised(_tensor(numbers), _tensor(pairs[..., 0]), _tensor(pairs[..., 1]))
 
 
@@ -230,13 +238,21 @@ def _unpack_closed(
     records = _region("chunk", chunk, chunks, layout.chunk_bytes)
     others = config.chunk - 1
     bits = np.unpackbits(records[:, : layout.delta_bytes], axis=-1, bitorder="little")
-    bits = bits[:, : layout.delta_elements * layout.delta_element_bits]
-    elements = bits.reshape(chunks, others, config.groups, layout.delta_element_bits)
-    mask = elements[..., : config.group].astype(np.int64)
+    elements_at = 8 * layout.delta_mask_bytes
+    elements = bits[
+        :, elements_at : elements_at + layout.delta_elements * layout.delta_element_bits
+    ]
+    elements = elements.reshape(chunks, others, config.groups, layout.delta_element_bits)
+    if config.mask_scope == "token":
+        code_at, mask = config.group, elements[..., : config.group]
+    else:
+        shared = bits[:, : config.head_dim].reshape(chunks, 1, config.groups, config.group)
+        code_at, mask = 0, shared.repeat(others, 1)
+    mask = mask.astype(np.int64)
     _check_masks(mask, config)
-    pair_at = config.group + DELTA_BITS * config.key_keep
+    pair_at = code_at + config.key_delta_bits * config.key_keep
     codes = np.zeros_like(mask)
-    kept = _numbers(elements[..., config.group : pair_at], DELTA_BITS)
+    kept = _numbers(elements[..., code_at:pair_at], config.key_delta_bits)
     np.put_along_axis(codes, _kept(mask, config.key_keep), kept, -1)
     delta_pair = _numbers(elements[..., pair_at:], FP16_BITS)
 
@@ -244,7 +260,7 @@ def _unpack_closed(
     bits = np.unpackbits(values[:, : layout.value_code_bytes], axis=-1, bitorder="little")
     bits = bits[:, : config.head_dim * layout.value_channel_bits]
     channels = bits.reshape(chunks, config.head_dim, layout.value_channel_bits)
-    mask_at = others * VALUE_BITS
+    mask_at = others * config.value_bits
     base_at = mask_at + others
     scale_end = layout.value_code_bytes + layout.value_scale_bytes
     value_pair = _fp16_patterns(values[:, layout.value_code_bytes : scale_end])
@@ -267,13 +283,13 @@ def _unpack_closed(
         delta_scale=windows(delta_pair[..., 0], window_chunks),
         delta_minimum=windows(delta_pair[..., 1], window_chunks),
         value_base=windows(
-            _numbers(channels[..., base_at:], VALUE_BASE_BITS)[..., 0], window_chunks
+            _numbers(channels[..., base_at:], config.value_base_bits)[..., 0], window_chunks
         ),
         value_mask=windows(
             channels[..., mask_at:base_at].astype(np.int64).transpose(0, 2, 1), window_chunks
         ),
         value_codes=windows(
-            _numbers(channels[..., :mask_at], VALUE_BITS).transpose(0, 2, 1), window_chunks
+            _numbers(channels[..., :mask_at], config.value_bits).transpose(0, 2, 1), window_chunks
         ),
         value_scale=windows(value_pair[:, 0, :, 0], group_count),
         value_minimum=windows(value_pair[:, 0, :, 1], group_count),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from golden.reference.compress import KEY_BITS, CompressedWindow, compress_window
+from golden.reference.compress import CompressedWindow, compress_window
 from golden.reference.quantiser import (
     Quantised,
     dequantise,
@@ -24,7 +24,7 @@ from hw.formats import Mode
 class Tail:
     """Tokens that no closed window holds, in integers (int64; scales and minima FP16 patterns)."""
 
-    #: 8-bit codes ``[..., t, d]``, scales and minima ``[..., t, d/G]``.
+    #: Codes of ``key_bits`` bits ``[..., t, d]``, scales and minima ``[..., t, d/G]``.
     keys: Quantised
     #: Signed codes of ``tail_value_bits`` bits, ``[..., t, d]``.
     value_codes: Tensor
@@ -49,9 +49,9 @@ class CompressedCache:
 
 
 def compress_tail(keys: Tensor, values: Tensor, config: AttentionConfig) -> Tail:
-    """Step 1 of DSQ, entry: keys ``[..., t, d]`` to 8 bits, values to ``tail_value_bits`` bits."""
+    """Step 1 of DSQ, entry: keys ``[..., t, d]`` to ``key_bits``, values to ``tail_value_bits``."""
     value_codes, value_scale = symmetric_codes(values, config.tail_value_bits)
-    return Tail(quantise(keys, KEY_BITS, config.group), value_codes, value_scale)
+    return Tail(quantise(keys, config.key_bits, config.group), value_codes, value_scale)
 
 
 def dequantise_tail(tail: Tail, config: AttentionConfig) -> tuple[Tensor, Tensor]:
@@ -65,8 +65,8 @@ def compress_cache(
 ) -> CompressedCache:
     """The cache as the decode step of the newest of T tokens finds it.
 
-    All tokens enter through the tail, so a window closes on what the tail held of it: 8-bit keys
-    and ``tail_value_bits``-bit values, dequantised. There is no second copy.
+    All tokens enter through the tail, so a window closes on what the tail held of it: keys of
+    ``key_bits`` and values of ``tail_value_bits`` bits, dequantised. There is no second copy.
 
     Parameters
     ----------

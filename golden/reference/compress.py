@@ -19,9 +19,6 @@ from golden.reference.quantiser import (
     quantise,
 )
 from hw.config import AttentionConfig
-from hw.formats import DELTA_BITS, VALUE_BASE_BITS, VALUE_BITS
-
-KEY_BITS = 8
 
 
 @dataclass(frozen=True)
@@ -31,23 +28,24 @@ class CompressedWindow:
     All tensors are int64; scales and minima are FP16 bit patterns. Token 0 of a chunk is its base.
     """
 
-    #: ``[..., chunks, d]``, 8 bits.
+    #: ``[..., chunks, d]``, ``key_bits`` bits.
     base_codes: Tensor
     #: ``[..., chunks, d/G]``.
     base_scale: Tensor
     base_minimum: Tensor
-    #: ``[..., chunks, C-1, d/G, G]``: 1 where a channel keeps its delta.
+    #: ``[..., chunks, C-1, d/G, G]``: 1 where a channel keeps its delta. The same for all tokens of
+    #: a chunk if ``mask_scope`` says so.
     delta_mask: Tensor
-    #: Same shape, 2 bits, 0 where the mask is 0.
+    #: Same shape, ``key_delta_bits`` bits, 0 where the mask is 0.
     delta_codes: Tensor
     #: ``[..., chunks, C-1, d/G]``.
     delta_scale: Tensor
     delta_minimum: Tensor
-    #: ``[..., chunks, d]``, 4 bits.
+    #: ``[..., chunks, d]``, ``value_base_bits`` bits.
     value_base: Tensor
     #: ``[..., chunks, C-1, d]``: 1 where a token keeps its value in a channel.
     value_mask: Tensor
-    #: Same shape, 2 bits, 0 where the mask is 0.
+    #: Same shape, ``value_bits`` bits, 0 where the mask is 0.
     value_codes: Tensor
     #: ``[..., W/N, d]``.
     value_scale: Tensor
@@ -118,27 +116,29 @@ def compress_window(
     ordered_keys = torch.take_along_dim(keys.to(torch.float64), order, -2)
     ordered_values = torch.take_along_dim(values.to(torch.float64), order, -2)
 
-    # Keys: the most salient of each chunk in 8 bits, the others as pruned differences in 2 bits.
+    # Keys: the most salient of each chunk whole, the others as pruned differences.
     chunks = ordered_keys.unflatten(-2, (-1, config.chunk))
-    base = quantise(chunks[..., 0, :], KEY_BITS, config.group)
+    base = quantise(chunks[..., 0, :], config.key_bits, config.group)
     differences = chunks[..., 1:, :] - dequantise(base).unsqueeze(-2)
     split = differences.unflatten(-1, (-1, config.group))
-    delta_scale, delta_minimum = affine_parameters(split, DELTA_BITS)
-    delta_codes = affine_codes(split, delta_scale, delta_minimum, DELTA_BITS)
+    delta_scale, delta_minimum = affine_parameters(split, config.key_delta_bits)
+    delta_codes = affine_codes(split, delta_scale, delta_minimum, config.key_delta_bits)
     delta_size = affine_values(delta_codes, delta_scale, delta_minimum).abs()
+    if config.mask_scope == "chunk":
+        delta_size = delta_size.sum(-3, keepdim=True).expand_as(delta_size)
     delta_mask = keep_largest(delta_size, config.key_keep)
 
     # Values: channel by channel over the tokens of a value group, tokens last. For the range, base
-    # tokens count as 0; their own 4 bits divide the same range into smaller steps.
+    # tokens count as 0; their own codes divide the same range into smaller steps.
     by_channel = ordered_values.unflatten(-2, (-1, config.value_group)).transpose(-1, -2)
     is_base = torch.arange(config.value_group) % config.chunk == 0
     others = by_channel.masked_fill(is_base, 0.0)
-    value_scale, value_minimum = affine_parameters(others, VALUE_BITS)
-    value_codes = affine_codes(others, value_scale, value_minimum, VALUE_BITS)
+    value_scale, value_minimum = affine_parameters(others, config.value_bits)
+    value_codes = affine_codes(others, value_scale, value_minimum, config.value_bits)
     value_size = affine_values(value_codes, value_scale, value_minimum).abs()
     value_mask = keep_largest(value_size.masked_fill(is_base, -1.0), config.value_keep)
     value_base = affine_codes(
-        by_channel, value_scale, value_minimum, VALUE_BASE_BITS, config.value_step_ratio
+        by_channel, value_scale, value_minimum, config.value_base_bits, config.value_step_ratio
     )
 
     def by_chunk(x: Tensor) -> Tensor:

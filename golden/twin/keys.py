@@ -19,10 +19,10 @@ def _scaled(a: Tensor, b: Tensor, scale: Tensor, minimum: Tensor) -> Tensor:
 def whole_key_sums(
     query: Tensor, codes: Tensor, scale: Tensor, minimum: Tensor, config: AttentionConfig
 ) -> Tensor:
-    """Key sums ``[n, rows]`` of 8-bit keys, before any delta.
+    """Key sums ``[n, rows]`` of whole keys, before any delta.
 
-    ``query`` is ``[rows, d]``, -2047 to 2047; ``codes`` ``[n, d]``, 0 to 255; the FP16 ``scale``
-    and ``minimum`` ``[n, d/G]``.
+    ``query`` is ``[rows, d]``, -2047 to 2047; ``codes`` ``[n, d]``; the FP16 ``scale`` and
+    ``minimum`` ``[n, d/G]``.
     """
     n = codes.shape[0]
     grouped_codes = codes.reshape(n, config.groups, 1, config.group)

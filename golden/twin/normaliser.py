@@ -19,14 +19,15 @@ def reciprocal(config: AttentionConfig, sums: Tensor) -> tuple[Tensor, Tensor]:
     ``sums`` is int64 of any shape, ``2**19`` to ``2**sum_bits - 1``.
     """
     shift = bit_length(sums) - 16
-    return (1 << 34) // (config.value_step_ratio * (sums >> shift)), shift
+    return (1 << config.reciprocal_fraction) // (config.value_step_ratio * (sums >> shift)), shift
 
 
 def normalise(config: AttentionConfig, sums: Tensor, accumulator: Tensor) -> Tensor:
     """Row "output": signed 32 bits, in units of 2**-15.
 
     ``sums`` is ``[..., rows]``, ``accumulator`` ``[..., rows, head_dim]`` int64, below
-    ``2**18 * R * sum`` in size; the result has the accumulator's shape.
+    ``2**value_magnitude_bits * R * sum`` in size; the result has the accumulator's shape.
     """
     factor, shift = reciprocal(config, sums.unsqueeze(-1))
-    return saturate(round_half_up(round_half_up(accumulator, shift - 3) * factor, 22), OUTPUT_BITS)
+    product = round_half_up(accumulator, shift - 3) * factor
+    return saturate(round_half_up(product, config.reciprocal_fraction - 12), OUTPUT_BITS)

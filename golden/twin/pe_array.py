@@ -16,6 +16,7 @@ def pe_array(
     operand: Tensor,
     *,
     signed_bytes: bool = False,
+    upper: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The lane results ``a`` and ``b`` of steps of one kind, int64 ``[n, rows, 4]`` each.
 
@@ -31,19 +32,21 @@ def pe_array(
     signed_bytes
         Whether the bytes of ``KEYS`` and ``TAIL_VALUES`` are two's complement; the other kinds do
         not look at it.
+    upper
+        Whether the digits of ``VALUES`` are the upper ones of 4-bit codes, and those of the base
+        one digit higher still; the other kinds do not look at it.
     """
     n, rows = operand.shape[:2]
     a = torch.zeros(n, rows, _LANES, dtype=torch.int64)
     b = torch.zeros_like(a)
-    if kind is StepKind.DELTAS:
-        codes, mask = digits[:, None, :32], digits[:, None, 32:]
-        a[..., 0] = (codes * operand).sum(-1)
-        b[..., 0] = (mask * operand).sum(-1)
+    if kind is StepKind.KEY_DIGITS:
+        a[..., 0] = (digits[:, None, :32] * operand).sum(-1)
+        b[..., 0] = (digits[:, None, 32:] * operand).sum(-1)
     elif kind is StepKind.VALUES:
         per_step = 2 if config.chunk == 16 else _LANES
         channels = digits.view(n, 1, per_step, -1)
         base, others = operand[:, :, None, 0], operand[:, :, None, 1 : config.chunk]
-        base_code = channels[..., 14] + 4 * channels[..., 15]
+        base_code = (channels[..., 14] + 4 * channels[..., 15]) << 2 * upper
         # Tokens 1 to 7, 8 to 14, 15; of the first ones only those that the chunk has.
         few = min(7, config.chunk - 1)
         parts = (channels[..., :few], channels[..., 16:23], channels[..., 30:31])

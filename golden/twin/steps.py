@@ -28,10 +28,12 @@ class Steps:
     signed: Tensor
     #: ``[n]``: the bytes are planes of 16-bit codes.
     wide: Tensor
+    #: ``[n]``: the digits are the upper ones of 4-bit codes.
+    upper: Tensor
     #: FP16 patterns ``[n, 4]``, 0 in lanes that the kind does not use.
     scale: Tensor
     minimum: Tensor
-    #: Key group ``[n]``, and which 16 channels of it the bytes meet, or which 32 the deltas.
+    #: Key group ``[n]``, and which 16 channels of it the bytes meet, or which 32 the digits.
     group: Tensor
     part: Tensor
     #: ``[n]``: what the key passes are told. ``first`` and ``last`` hold for all steps of a token
@@ -78,25 +80,36 @@ def _steps(kind: StepKind, digits: Tensor, **given: Tensor) -> Steps:
 def _key_steps(
     codes: Tensor, scale: Tensor, minimum: Tensor, config: AttentionConfig, **given: Tensor
 ) -> Steps:
-    """Keys ``[k, d]`` in beats of 16 channels; ``given`` is per key, ``[k]``."""
-    keys, per_key = len(codes), config.head_dim // _BYTES
-    per_group = config.group // _BYTES
-    beat = torch.arange(per_key).repeat(keys)
+    """Keys ``[k, d]`` in steps of 16 bytes, or of up to 32 4-bit codes of a group.
+
+    ``given`` is per key, ``[k]``.
+    """
+    if config.key_bits == 8:
+        kind, channels = StepKind.KEYS, _BYTES
+        digits = _digits(codes.reshape(-1, _BYTES), 4)
+    else:
+        kind, channels = StepKind.KEY_DIGITS, min(config.group, DIGITS // 2)
+        # Low digits, then high digits.
+        split = _digits(codes.reshape(-1, channels, 1), 2).transpose(-1, -2)
+        digits = torch.nn.functional.pad(split, (0, DIGITS // 2 - channels)).flatten(-2)
+    keys, per_key = len(codes), config.head_dim // channels
+    per_group = config.group // channels
+    step = torch.arange(per_key).repeat(keys)
     key = torch.arange(keys).repeat_interleave(per_key)
-    group = beat // per_group
+    group = step // per_group
 
     def lane_0(numbers: Tensor) -> Tensor:
         return torch.nn.functional.pad(numbers[key, group].unsqueeze(-1), (0, _LANES - 1))
 
     return _steps(
-        StepKind.KEYS,
-        _digits(codes.reshape(-1, _BYTES), 4),
+        kind,
+        digits,
         scale=lane_0(scale),
         minimum=lane_0(minimum),
         group=group,
-        part=beat % per_group,
-        group_end=(beat % per_group) == per_group - 1,
-        key_end=beat == per_key - 1,
+        part=step % per_group,
+        group_end=(step % per_group) == per_group - 1,
+        key_end=step == per_key - 1,
         **{name: x[key] for name, x in given.items()},
     )
 
@@ -198,31 +211,36 @@ def tail_value_steps(codes: Tensor, bits: int, block: int, config: AttentionConf
 def delta_steps(
     closed: CompressedWindow, chunk: int, config: AttentionConfig, *, last: bool
 ) -> Steps:
-    """The deltas of a chunk, a step per token and up to 32 channels of a group.
+    """The deltas of a chunk, per token and up to 32 channels of a group a step for each digit.
 
     ``last`` if it is the job's last unit.
     """
     tokens, groups = config.chunk - 1, config.groups
     channels = min(config.group, DIGITS // 2)
     parts = config.group // channels
-    count = tokens * groups * parts
+    planes = config.key_delta_bits // 2
+    per_group = parts * planes
+    count = tokens * groups * per_group
     digits = torch.zeros(count, 2, DIGITS // 2, dtype=torch.int64)
-    digits[:, 0, :channels] = closed.delta_codes[chunk].reshape(-1, channels)
-    digits[:, 1, :channels] = closed.delta_mask[chunk].reshape(-1, channels)
+    for plane in range(planes):
+        digit = closed.delta_codes[chunk] >> 2 * plane & 3
+        digits[plane::planes, 0, :channels] = digit.reshape(-1, channels)
+    digits[::planes, 1, :channels] = closed.delta_mask[chunk].reshape(-1, channels)
     step = torch.arange(count)
-    element = step // parts
+    element = step // per_group
     group = element % groups
-    group_end = step % parts == parts - 1
+    group_end = step % per_group == per_group - 1
     pad = (0, _LANES - 1)
     scale = closed.delta_scale[chunk].reshape(-1, 1)[element]
     minimum = closed.delta_minimum[chunk].reshape(-1, 1)[element]
     return _steps(
-        StepKind.DELTAS,
+        StepKind.KEY_DIGITS,
         digits.flatten(1),
         scale=torch.nn.functional.pad(scale, pad),
         minimum=torch.nn.functional.pad(minimum, pad),
         group=group,
-        part=step % parts,
+        part=step // planes % parts,
+        upper=step % planes,
         opening=element == 0,
         group_end=group_end,
         key_end=group_end & (group == groups - 1),
@@ -232,13 +250,23 @@ def delta_steps(
 
 
 def value_steps(closed: CompressedWindow, chunk: int, config: AttentionConfig) -> Steps:
-    """The values of a chunk, four channels a step, or two with chunks of 16 tokens."""
-    codes, mask = closed.value_codes[chunk].T, closed.value_mask[chunk].T
-    missing = (0, max(0, 7 - codes.shape[1]))
-    first = [torch.nn.functional.pad(x[:, :7], missing) for x in (codes, mask)]
-    base = _digits(closed.value_base[chunk].unsqueeze(-1), 2)
-    more = [codes[:, 7:14], mask[:, 7:14], codes[:, 14:], mask[:, 14:]]
-    digits = torch.cat((*first, base, *more), -1).reshape(-1, DIGITS)
+    """The values of a chunk, four channels a step, or two with chunks of 16 tokens.
+
+    Codes of 4 bits take two steps: their lower digits with the mask, then the upper ones.
+    """
+    mask = closed.value_mask[chunk].T
+    missing = (0, max(0, 7 - mask.shape[1]))
+    base = _digits(closed.value_base[chunk].unsqueeze(-1), config.value_bits)
+    planes = config.value_bits // 2
+    steps = []
+    for plane in range(planes):
+        codes = closed.value_codes[chunk].T >> 2 * plane & 3
+        masks = mask if plane == 0 else torch.zeros_like(mask)
+        first = [torch.nn.functional.pad(x[:, :7], missing) for x in (codes, masks)]
+        own = base[:, 2 * plane : 2 * plane + 2]
+        more = [codes[:, 7:14], masks[:, 7:14], codes[:, 14:], masks[:, 14:]]
+        steps.append(torch.cat((*first, own, *more), -1).reshape(-1, DIGITS))
+    digits = torch.stack(steps, 1).flatten(0, 1)
     step = torch.arange(len(digits))
     per_quad = _LANES * len(digits) // config.head_dim
     return _steps(
@@ -246,5 +274,6 @@ def value_steps(closed: CompressedWindow, chunk: int, config: AttentionConfig) -
         digits,
         scale=closed.value_scale[chunk].reshape(-1, _LANES)[step // per_quad],
         minimum=closed.value_minimum[chunk].reshape(-1, _LANES)[step // per_quad],
-        group_end=(step % per_quad == 1),
+        upper=step % planes,
+        group_end=(step % per_quad == per_quad - 1) & torch.tensor(per_quad > 1),
     )

@@ -175,7 +175,6 @@ class AttentionCore(wiring.Component):
         tag = data.View(scaled_tag(config), scaled.payload.tag)
         is_value = tag.kind == StepKind.VALUES
         m.d.comb += [
-            key_accumulator.scaled.payload.kind.eq(tag.kind),
             key_accumulator.scaled.payload.key.eq(tag.key),
             key_accumulator.scaled.valid.eq(scaled.valid & ~is_value),
             merge.scaled.payload.eq(scaled.payload.y),

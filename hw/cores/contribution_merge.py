@@ -71,7 +71,7 @@ class ContributionMerge(wiring.Component):
             m.d.sync += quad.eq(Mux(quad == quads - 1, 0, quad + 1))
 
         # sat(rhu(R * v, n - Emax)): shifted left by Emax first, then right by n.
-        scaled_bits = tail_sum_bits(config) + 3
+        scaled_bits = tail_sum_bits(config) + config.value_step_ratio.bit_length()
         for row in range(config.rows):
             for lane in range(LANES):
                 scaled_sum = Signal(signed(scaled_bits), name=f"tail_{row}_{lane}")

@@ -4,21 +4,23 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import BEAT_BITS, DIGITS, AttentionConfig
+from hw.config import BEAT_BITS, BEAT_BYTES, DIGITS, AttentionConfig
 from hw.cores.gearbox import Gearbox
 from hw.cores.mask_expand import MaskExpand
 from hw.cores.payloads import BEAT, PAIR, segment_header, work_layout
-from hw.formats import DELTA_BITS, KVFormat, StepKind
+from hw.formats import KVFormat, StepKind
 from hw.streams import StreamFIFO
 
 
 class DeltaUnpacker(wiring.Component):
     """Latency 2 cycles, 3 with a queue above 8 beats; a step of up to 32 channels a cycle.
 
-    Elements of more than a beat cost one more cycle at the start of each record.
+    Elements of more than a beat cost one more cycle at the start of each record, and so does each
+    beat of masks that a chunk's tokens share. Such masks wait for the end of the record before.
 
-    Digits 0 to 31 of a step are the channels' delta codes, digits 32 to 63 their mask bits. A group
-    of 64 channels takes two steps.
+    Digits 0 to 31 of a step are the channels' delta codes, digits 32 to 63 their mask bits. Codes
+    of 4 bits take two steps, the second with their upper digits and without the mask; a group of
+    64 channels takes twice as many, lower channels first.
 
     Parameters
     ----------
@@ -51,56 +53,70 @@ class DeltaUnpacker(wiring.Component):
         )
         # Steps come slower than beats. What is left when the record has come waits here, so that
         # the beats of the next segment need not.
+        mask_beats = layout.delta_mask_bytes // BEAT_BYTES
         data_beats = -(-layout.delta_elements * layout.delta_element_bits // BEAT_BITS)
         channels = min(config.group, DIGITS // 2)
         parts = config.group // channels
-        behind = data_beats - data_beats * layout.delta_element_bits // (parts * BEAT_BITS)
+        planes = config.key_delta_bits // 2
+        steps = parts * planes
+        behind = data_beats - data_beats * layout.delta_element_bits // (steps * BEAT_BITS)
         m.submodules.queue = queue = StreamFIFO(BEAT, depth=behind + 2)
-        # Beats of padding are dropped.
-        place = Signal(range(data_beats + 1))
-        has_data = place != data_beats
+        # Masks of the chunk come first and stay until its last step; beats of padding are dropped.
+        end = mask_beats + data_beats
+        place = Signal(range(end + 1))
+        in_masks = place < mask_beats
+        has_data = ~in_masks & (place != end)
+        masks = Signal(config.head_dim)
+        masks_there = Signal()
+        take = self.beats.valid & self.beats.ready
         m.d.comb += [
             queue.input.payload.eq(self.beats.payload),
-            queue.input.payload.last.eq(place == data_beats - 1),
+            queue.input.payload.last.eq(place == end - 1),
             queue.input.valid.eq(self.beats.valid & has_data),
-            self.beats.ready.eq(queue.input.ready | ~has_data),
+            self.beats.ready.eq(Mux(in_masks, ~masks_there, queue.input.ready | ~has_data)),
         ]
-        with m.If(self.beats.valid & self.beats.ready):
-            m.d.sync += place.eq(Mux(self.beats.payload.last, 0, place + has_data))
+        with m.If(take):
+            m.d.sync += place.eq(Mux(self.beats.payload.last, 0, place + (place != end)))
+        for i in range(mask_beats):
+            with m.If(take & (place == i)):
+                m.d.sync += masks[i * BEAT_BITS : (i + 1) * BEAT_BITS].eq(self.beats.payload.data)
+                m.d.sync += masks_there.eq(i == mask_beats - 1)
         wiring.connect(m, queue.output, gearbox.beats)
-        element = data.View(
-            data.StructLayout(
-                {
-                    "mask": config.group,
-                    "codes": data.ArrayLayout(DELTA_BITS, config.key_keep),
-                    "pair": PAIR,
-                }
-            ),
-            gearbox.elements.payload.data,
-        )
-        m.submodules.expand = expand = MaskExpand(
-            channels=config.group, keep=config.key_keep, code_bits=DELTA_BITS
-        )
-        m.d.comb += [expand.mask.eq(element.mask), expand.codes.eq(element.codes)]
+        fields = {"codes": data.ArrayLayout(config.key_delta_bits, config.key_keep), "pair": PAIR}
+        if mask_beats == 0:
+            fields = {"mask": config.group, **fields}
+        element = data.View(data.StructLayout(fields), gearbox.elements.payload.data)
 
         group = Signal(range(max(2, config.groups)))
         opening = Signal(init=1)
-        #: The upper half of a group of two steps.
+        #: The upper half of a group of two steps, the upper digits of 4-bit codes.
         part = Signal()
-        group_end: Value = part if parts > 1 else Const(1)
+        upper = Signal()
+        mask: Value = masks.word_select(group, config.group) if mask_beats else element.mask
+        m.submodules.expand = expand = MaskExpand(
+            channels=config.group, keep=config.key_keep, code_bits=config.key_delta_bits
+        )
+        m.d.comb += [expand.mask.eq(mask), expand.codes.eq(element.codes)]
+        digit_end: Value = upper if planes > 1 else Const(1)
+        group_end = digit_end & part if parts > 1 else digit_end
         key_end = (group == config.groups - 1) & group_end
         last = gearbox.elements.payload.last & group_end
-        code_digits = Signal(DIGITS)
-        mask_digits = Signal(DIGITS)
-        codes = expand.expanded.as_value()
-        mask = Cat(*(Cat(bit, 0) for bit in element.mask))
+        codes = [expand.expanded[i] for i in range(config.group)]
+        digits = Cat(*(Mux(upper, code[2:], code[:2]) if planes > 1 else code for code in codes))
+        mask_digits = Cat(*(Cat(bit & ~upper, 0) for bit in mask))
+        halves = [
+            Mux(part, both[DIGITS:], both[:DIGITS]) if parts > 1 else both
+            for both in (digits, mask_digits)
+        ]
+        there = gearbox.elements.valid & self.header.valid
+        if mask_beats:
+            there &= masks_there
         m.d.comb += [
-            code_digits.eq(Mux(part, codes[DIGITS:], codes[:DIGITS]) if parts > 1 else codes),
-            mask_digits.eq(Mux(part, mask[DIGITS:], mask[:DIGITS]) if parts > 1 else mask),
-            work.valid.eq(gearbox.elements.valid & self.header.valid),
-            gearbox.elements.ready.eq(work.ready & self.header.valid & group_end),
-            work.payload.kind.eq(StepKind.DELTAS),
-            work.payload.digits.eq(Cat(code_digits, mask_digits)),
+            work.valid.eq(there),
+            gearbox.elements.ready.eq(work.ready & there & group_end),
+            work.payload.kind.eq(StepKind.KEY_DIGITS),
+            work.payload.digits.eq(Cat(*(_half_step(half) for half in halves))),
+            work.payload.upper.eq(upper),
             work.payload.pairs[0].eq(element.pair),
             work.payload.group.eq(group),
             work.payload.part.eq(part),
@@ -115,10 +131,19 @@ class DeltaUnpacker(wiring.Component):
             self.header.ready.eq(work.valid & work.ready & last),
         ]
         with m.If(work.valid & work.ready):
+            if planes > 1:
+                m.d.sync += upper.eq(~upper)
             if parts > 1:
-                m.d.sync += part.eq(~group_end)
+                m.d.sync += part.eq(part ^ digit_end)
             with m.If(group_end):
                 m.d.sync += [opening.eq(last), group.eq(group + 1)]
             with m.If(key_end):
                 m.d.sync += group.eq(0)
+            with m.If(last):
+                m.d.sync += masks_there.eq(0)
         return m
+
+
+def _half_step(digits: Value) -> Value:
+    """Half a step: the digits of up to 32 channels."""
+    return Cat(digits, Const(0, DIGITS - len(digits)))

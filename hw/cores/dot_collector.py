@@ -1,13 +1,15 @@
 """Dot products leave the PE array: to the scale bank, or to the tail's own sums."""
 
+from typing import Any
+
 from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.arithmetic import shift_right_half_up
 from hw.config import BEAT_BYTES, DIGITS, AttentionConfig
-from hw.constants import DENSE_KEY_SHIFT, DOT_BITS, QUERY_MAX, SUM_BITS
-from hw.cores.lanes import LANES, lanes_layout
+from hw.constants import DENSE_KEY_SHIFT, DOT_BITS, QUERY_MAX
+from hw.cores.lanes import LANES, lanes_layout, second_sum_bits
 from hw.cores.payloads import PAIRS, scaled_tag, step_tag, tail_sums
 from hw.formats import Mode, StepKind
 
@@ -18,13 +20,14 @@ UNIT_SCALE = 7 << 10
 class DotCollector(wiring.Component):
     """Latency 0; one step a cycle.
 
-    Byte codes of a key group come in beats of 16: their dot products are added up until the group
-    is complete and then meet the sum of the queries. So do those of a dense key, all channels as
-    one group; its sum is aligned here and passes the scale bank with the scale 1. Tail values come
-    as byte planes of ``16 / C`` channels at a time: they are joined to codes of four channels. The
-    deltas of a group of 64 channels come in two steps, whose sums are added up in the same way, and
-    the values of chunks of 16 tokens come two channels at a time, which leave four at a time.
-    Everything else passes.
+    Byte codes of a key group come 16 a step: their dot products are added up until the group is
+    complete and then meet the sum of the queries. So do 4-bit codes, up to 32 a step, low digits in
+    the first and high digits in the second sum of a lane; and so do the codes of a dense key, all
+    channels as one group; its sum is aligned here and passes the scale bank with the scale 1. Tail
+    values come as byte planes of ``16 / C`` channels at a time: they are joined to codes of four
+    channels. The deltas of a group of 64 channels come in two steps for each digit of their codes,
+    whose sums are added up in the same way, and the values of chunks of 16 tokens come two channels
+    at a time, which leave four at a time. Everything else passes.
 
     Parameters
     ----------
@@ -39,7 +42,7 @@ class DotCollector(wiring.Component):
 
     def __init__(self, config: AttentionConfig) -> None:
         self._config = config
-        lanes = lanes_layout(config.rows)
+        lanes = lanes_layout(config)
         # Of a dense key with 16-bit codes.
         self._dense_bits = 1 + (config.head_dim * QUERY_MAX << 15).bit_length()
         result = data.StructLayout({"lane": lanes, "tag": step_tag(config).size})
@@ -70,19 +73,27 @@ class DotCollector(wiring.Component):
         is_keys = tag.kind == StepKind.KEYS
         is_tail = tag.kind == StepKind.TAIL_VALUES
 
-        # Keys: add up the beats of a group, of a dense key both byte planes of all channels; of a
-        # group of deltas both halves, if there are two.
+        # Keys: add up the steps of a group, of a dense key both byte planes of all channels; of a
+        # group of deltas both halves and both digits, if there are two.
+        is_digits = tag.kind == StepKind.KEY_DIGITS
         in_parts = is_keys
-        if config.group > DIGITS // 2:
-            in_parts = is_keys | (tag.kind == StepKind.DELTAS)
+        deltas_in_parts = config.group > DIGITS // 2 or config.key_delta_bits > 2
+        if deltas_in_parts:
+            in_parts = is_keys | is_digits
+        is_whole = is_keys
+        if config.key_bits == 4:
+            is_codes = is_digits & (tag.key.base | tag.key.tail)
+            is_whole = is_keys | is_codes
         dense = is_keys & tag.key.dense
         high = tag.wide & tag.signed
         partial = Signal(data.ArrayLayout(signed(self._dense_bits), config.rows))
         opened = Signal()
         forward = ~is_tail & (~in_parts | tag.key.group_end)
-        if config.chunk > 8:
-            # Closed values: the first two channels of four wait for the others.
-            is_values = tag.kind == StepKind.VALUES
+        is_values = tag.kind == StepKind.VALUES
+        values_in_parts = config.chunk > 8 or config.value_bits > 2
+        if values_in_parts:
+            # Closed values: the first two channels of four wait for the others, lower digits for
+            # the upper ones.
             forward &= ~is_values | tag.key.group_end
         with m.If(take & in_parts):
             m.d.sync += opened.eq(~tag.key.group_end)
@@ -103,6 +114,11 @@ class DotCollector(wiring.Component):
         with m.If(dense):
             m.d.comb += sums.payload.scale[0].eq(UNIT_SCALE)
         for row in range(config.rows):
+            dot: Value = lane[row][0].a
+            if config.key_delta_bits == 4:
+                dot = Mux(is_digits & tag.upper, dot << 2, dot)
+            if config.key_bits == 4:
+                dot += Mux(is_codes, lane[row][0].b << 2, 0)
             part = Signal(signed(self._dense_bits), name=f"part_{row}")
             whole = Signal(signed(self._dense_bits), name=f"whole_{row}")
             aligned = [
@@ -110,31 +126,27 @@ class DotCollector(wiring.Component):
                 whole << -DENSE_KEY_SHIFT[Mode.DENSE8],
             ]
             m.d.comb += [
-                part.eq(Mux(dense & high, lane[row][0].a << 8, lane[row][0].a)),
+                part.eq(Mux(dense & high, dot << 8, dot)),
                 whole.eq(part + Mux(opened, partial[row], 0)),
             ]
             with m.If(take & in_parts):
                 m.d.sync += partial[row].eq(whole)
-            if config.group > DIGITS // 2:
-                kept = Signal(signed(SUM_BITS), name=f"kept_{row}")
+            if deltas_in_parts:
+                kept = Signal(signed(second_sum_bits(config)), name=f"kept_{row}")
+                kept_sum = Signal.like(kept, name=f"kept_sum_{row}")
+                m.d.comb += kept_sum.eq(lane[row][0].b + Mux(opened, kept, 0))
                 with m.If(take & in_parts):
-                    m.d.sync += kept.eq(lane[row][0].b)
+                    m.d.sync += kept.eq(kept_sum)
                 with m.If(in_parts):
                     m.d.comb += [
                         sums.payload.lane[row][0].a.eq(whole),
-                        sums.payload.lane[row][0].b.eq(lane[row][0].b + kept),
+                        sums.payload.lane[row][0].b.eq(kept_sum),
                     ]
-            if config.chunk > 8:
-                first = [Signal.like(lane[row][i], name=f"first_{row}_{i}") for i in range(2)]
-                with m.If(take & is_values & ~tag.key.group_end):
-                    m.d.sync += [x.eq(lane[row][i]) for i, x in enumerate(first)]
+            if values_in_parts:
                 with m.If(is_values):
-                    for i in range(2):
-                        m.d.comb += [
-                            sums.payload.lane[row][i].eq(first[i]),
-                            sums.payload.lane[row][2 + i].eq(lane[row][i]),
-                        ]
-            with m.If(is_keys):
+                    for i, value in enumerate(self._join_values(m, take & is_values, tag, row)):
+                        m.d.comb += sums.payload.lane[row][i].eq(value)
+            with m.If(is_whole):
                 m.d.comb += [
                     sums.payload.lane[row][0].a.eq(
                         Mux(dense, Mux(tag.wide, aligned[0], aligned[1]), whole)
@@ -149,6 +161,32 @@ class DotCollector(wiring.Component):
         with m.Else():
             m.d.comb += result.ready.eq(sums.ready | ~forward)
         return m
+
+    def _join_values(self, m: Module, take: Value, tag: data.View, row: int) -> list[Any]:
+        """The sums of four channels when the last of their steps is there.
+
+        Two channels (chunks of 16 tokens) come before the others, the lower digits of 4-bit codes
+        with the mask before their upper digits.
+        """
+        lanes = self.result.payload.lane[row]
+        config = self._config
+        channels = LANES // max(1, config.chunk // 8)
+        found: list[Any] = [lanes[i] for i in range(channels)]
+        if config.value_bits > 2:
+            lower = [Signal.like(lane, name=f"lower_{row}_{i}") for i, lane in enumerate(found)]
+            with m.If(take & ~tag.upper):
+                m.d.sync += [x.eq(lane) for x, lane in zip(lower, found, strict=True)]
+            both = [Signal.like(lane, name=f"both_{row}_{i}") for i, lane in enumerate(found)]
+            for total, low, high in zip(both, lower, found, strict=True):
+                m.d.comb += [total.a.eq(low.a + (high.a << 2)), total.b.eq(low.b)]
+            found = both
+        if config.chunk > 8:
+            first = [Signal.like(lane, name=f"first_{row}_{i}") for i, lane in enumerate(found)]
+            complete = tag.upper if config.value_bits > 2 else Const(1)
+            with m.If(take & complete & ~tag.key.group_end):
+                m.d.sync += [x.eq(lane) for x, lane in zip(first, found, strict=True)]
+            found = [*first, *found]
+        return found
 
     def _join_tail(self, m: Module, take: Value, wide: Value) -> Value:
         """Put the codes of four tail channels together; return whether the step is their last one.

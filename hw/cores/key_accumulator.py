@@ -8,7 +8,6 @@ from hw.arithmetic import saturate
 from hw.config import AttentionConfig
 from hw.constants import KEY_SUM_BITS, SCALED_BITS
 from hw.cores.payloads import key_sums, key_tag
-from hw.formats import StepKind
 
 
 class KeyAccumulator(wiring.Component):
@@ -23,7 +22,7 @@ class KeyAccumulator(wiring.Component):
 
     Members
     -------
-    scaled : stream of {``y``: rows scaled sums, ``kind``, ``key``}
+    scaled : stream of {``y``: rows scaled sums, ``key``}
     base : stream of rows key sums, one per selected chunk, in the order of the delta records
     key_sums : stream of ``key_sums``
     """
@@ -31,11 +30,7 @@ class KeyAccumulator(wiring.Component):
     def __init__(self, config: AttentionConfig) -> None:
         self._config = config
         scaled = data.StructLayout(
-            {
-                "y": data.ArrayLayout(signed(SCALED_BITS), config.rows),
-                "kind": StepKind,
-                "key": key_tag(config),
-            }
+            {"y": data.ArrayLayout(signed(SCALED_BITS), config.rows), "key": key_tag(config)}
         )
         super().__init__(
             {
@@ -53,7 +48,7 @@ class KeyAccumulator(wiring.Component):
         #: Room for the groups of one token and the base's key sum before the sum saturates.
         wide_bits = SCALED_BITS + config.groups.bit_length()
 
-        is_delta = scaled.payload.kind == StepKind.DELTAS
+        is_delta = ~(key.base | key.tail)
         #: The base of the current chunk has gone as token 0.
         opened = Signal()
         start = Signal.like(base.payload)

@@ -2,11 +2,11 @@
 
 from enum import IntEnum
 
-from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import BEAT_BYTES, AttentionConfig
+from hw.config import BEAT_BITS, BEAT_BYTES, DIGITS, AttentionConfig
 from hw.cores.payloads import BEAT, PAIR, SegmentKind, segment_header, work_layout
 from hw.formats import FP16_BITS, KVFormat, StepKind
 
@@ -21,6 +21,8 @@ class Section(IntEnum):
 
 class KeyUnpacker(wiring.Component):
     """Latency 0: a code beat becomes a step in the same cycle; one beat a cycle.
+
+    A beat of 4-bit codes holds 32 channels: two steps, where groups have 16.
 
     The scales of a block come first, make no steps, and are held until its last code beat has gone;
     a dense block has none. Base keys that the block has not yet are dropped; absent tokens of a
@@ -58,35 +60,62 @@ class KeyUnpacker(wiring.Component):
         scales_per_beat = min(config.chunk, BEAT_BYTES * 8 // FP16_BITS)
         beats_per_key = config.head_dim // BEAT_BYTES
         beats_per_group = config.group // BEAT_BYTES
+        packed = config.key_bits == 4
+        # Of 4-bit codes.
+        channels = min(config.group, DIGITS // 2)
+        steps_per_beat = BEAT_BITS // (4 * channels)
+        steps_per_key = config.head_dim // channels
+        steps_per_group = config.group // channels
 
         pairs = Signal(data.ArrayLayout(PAIR, scale_beats * pairs_per_beat))
         value_scales = Signal(data.ArrayLayout(FP16_BITS, config.chunk))
         scale_beat = Signal(range(max(2, scale_beats)))
-        code_beat = Signal(range(2 * beats_per_key))
+        #: Steps of the key that have gone.
+        code_step = Signal(range(2 * beats_per_key))
         key = Signal(range(config.chunk))
         #: The last code beat is through; the rest of the segment is padding.
         padding = Signal()
 
         tail = header.kind == SegmentKind.TAIL_KEYS
         # 16-bit codes come as two byte planes, low beat and high beat of 16 channels.
-        high = code_beat[0]
+        high = code_step[0]
         beat = Signal(range(max(2, beats_per_key)))
-        m.d.comb += beat.eq(Mux(header.wide, code_beat >> 1, code_beat))
+        m.d.comb += beat.eq(Mux(header.wide, code_step >> 1, code_step))
         present = key <= header.present_less_one
-        group = beat // beats_per_group
-        key_end = (beat == beats_per_key - 1) & (high | ~header.wide)
+        needed = ~padding & (tail | present)
+        group: Value = beat // beats_per_group
+        part: Value = beat % beats_per_group if beats_per_group > 1 else Const(0)
+        key_end: Value = (beat == beats_per_key - 1) & (high | ~header.wide)
+        group_end: Value = beat % beats_per_group == beats_per_group - 1
+        kind: Value = Const(StepKind.KEYS)
+        digits: Value = beats.payload.data
+        #: The step takes the beat.
+        beat_end: Value = Const(1)
+        if packed:
+            dense = header.dense
+            group = Mux(dense, group, code_step // steps_per_group)
+            part = Mux(dense, part, code_step % steps_per_group if steps_per_group > 1 else 0)
+            key_end = Mux(dense, key_end, code_step == steps_per_key - 1)
+            group_end = code_step % steps_per_group == steps_per_group - 1
+            kind = Mux(dense, StepKind.KEYS, StepKind.KEY_DIGITS)
+            halves = [
+                _code_digits(beats.payload.data, first, channels)
+                for first in range(0, steps_per_beat * channels, channels)
+            ]
+            if steps_per_beat > 1:
+                beat_end = dense | high | ~needed
+            digits = Mux(dense, digits, Mux(high, halves[-1], halves[0]))
         last_present = key == Mux(tail, config.chunk - 1, header.present_less_one)
         pair_index = key * config.groups + group
         flat = Array([pairs[i] for i in range(config.chunk * config.groups)])
-        group_end = beat % beats_per_group == beats_per_group - 1
 
         m.d.comb += [
-            work.payload.kind.eq(StepKind.KEYS),
-            work.payload.digits.eq(beats.payload.data),
+            work.payload.kind.eq(kind),
+            work.payload.digits.eq(digits),
             work.payload.signed.eq(header.dense & (high | ~header.wide)),
             work.payload.wide.eq(header.wide),
             work.payload.group.eq(group),
-            work.payload.part.eq(beat % beats_per_group if beats_per_group > 1 else 0),
+            work.payload.part.eq(part),
             work.payload.last.eq(last_present & key_end),
             work.payload.key.base.eq(~tail),
             work.payload.key.tail.eq(tail),
@@ -110,22 +139,21 @@ class KeyUnpacker(wiring.Component):
         ]
 
         take = beats.valid & beats.ready
-        needed = ~padding & (tail | present)
         section = Signal(Section)
         m.d.comb += self.header.ready.eq(take & beats.payload.last)
         with m.If((section == Section.CODES) | header.dense):
             m.d.comb += [
                 work.valid.eq(beats.valid & self.header.valid & needed),
-                beats.ready.eq(self.header.valid & (work.ready | ~needed)),
+                beats.ready.eq(self.header.valid & beat_end & (work.ready | ~needed)),
             ]
-            with m.If(take):
-                m.d.sync += code_beat.eq(code_beat + 1)
+            with m.If(Mux(beat_end, take, work.valid & work.ready)):
+                m.d.sync += code_step.eq(code_step + 1)
                 with m.If(key_end):
-                    m.d.sync += [code_beat.eq(0), key.eq(key + 1)]
+                    m.d.sync += [code_step.eq(0), key.eq(key + 1)]
                     with m.If(key == config.chunk - 1):
                         m.d.sync += padding.eq(1)
-                with m.If(beats.payload.last):
-                    m.d.sync += [padding.eq(0), key.eq(0), code_beat.eq(0)]
+                with m.If(beats.payload.last & beat_end):
+                    m.d.sync += [padding.eq(0), key.eq(0), code_step.eq(0)]
                     m.d.sync += section.eq(Section.KEY_SCALES)
         with m.Elif(section == Section.KEY_SCALES):
             m.d.comb += beats.ready.eq(self.header.valid)
@@ -154,3 +182,10 @@ class KeyUnpacker(wiring.Component):
                 with m.If(scale_beat == value_scale_beats - 1):
                     m.d.sync += [scale_beat.eq(0), section.eq(Section.CODES)]
         return m
+
+
+def _code_digits(beat: Value, first: int, channels: int) -> Value:
+    """The digits of ``channels`` 4-bit codes, from ``first`` on: the low ones, then the others."""
+    starts = [4 * code for code in range(first, first + channels)]
+    planes = [Cat(*(beat[start + bit : start + bit + 2] for start in starts)) for bit in (0, 2)]
+    return Cat(*(Cat(plane, Const(0, DIGITS - len(plane))) for plane in planes))

@@ -6,19 +6,14 @@ from amaranth.lib.wiring import In, Out
 
 from hw.arithmetic import saturate, shift_right_half_up
 from hw.config import AttentionConfig
-from hw.constants import OUTPUT_BITS
+from hw.constants import OUTPUT_BITS, OUTPUT_FRACTION
 from hw.cores.lanes import LANES
 
-#: Fraction bits of the reciprocal; of a product that the output does not keep.
-_RECIPROCAL_FRACTION = 34
-_PRODUCT_DROP = 22
 _MANTISSA_BITS = 16
 #: Bits by which an accumulator is shifted less than the sum.
 _SHIFT_LEAD = 3
-#: Quotient bits: ``2**34 / (5 * 2**15)`` is below 2**17.
+#: Quotient bits, see ``reciprocal_fraction``.
 _QUOTIENT_BITS = 17
-#: An accumulator shifted to the 16 bits of the sum mantissa (docs/contracts.md).
-_SHIFTED_BITS = 41
 
 
 def sums_layout(config: AttentionConfig) -> data.StructLayout:
@@ -43,8 +38,9 @@ class Normaliser(wiring.Component):
     Throughput: one channel per cycle, so 4 cycles per item and ``rows * head_dim`` cycles per job:
     the next row, or the next job's first one, is divided meanwhile. One divider, one multiplier.
 
-    No overflow: the accumulator is a mean of values below 2**18 in size, times ``R`` and the sum;
-    shifted along with the sum to 19 bits it stays below ``5 * 2**18 * 2**19 < 2**40``.
+    No overflow: the accumulator is a mean of values below ``2**value_magnitude_bits`` in size,
+    times ``R`` and the sum; shifted along with the sum to 19 bits it stays below
+    ``5 * 2**18 * 2**19 < 2**40``, or with 4-bit values below ``17 * 2**20 * 2**19 < 2**44``.
 
     Parameters
     ----------
@@ -74,6 +70,8 @@ class Normaliser(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         config = self._config
         m = Module()
+
+        fraction = config.reciprocal_fraction
 
         # Divide: restoring, one quotient bit per cycle, row after row of the job's sums.
         row_sum_bits = config.sum_bits
@@ -105,8 +103,8 @@ class Normaliser(wiring.Component):
                 sums.eq(sums >> row_sum_bits),
                 rows_left.eq(rows_left - 1),
                 divisor.eq(mantissa * config.value_step_ratio),
-                # The leading bits of 2**34: still below the divisor, so no quotient bit is lost.
-                remainder.eq(1 << (_RECIPROCAL_FRACTION - _QUOTIENT_BITS)),
+                # The leading bits of a power of 2 below the divisor: no quotient bit is lost.
+                remainder.eq(1 << (fraction - _QUOTIENT_BITS)),
                 divided_shift.eq(shift),
                 dividing.eq(1),
                 bits_left.eq(_QUOTIENT_BITS),
@@ -125,8 +123,11 @@ class Normaliser(wiring.Component):
         channel, item = Signal(range(LANES)), Signal(range(config.head_dim // LANES))
         item_end = channel == LANES - 1
         row_end = Signal()
-        shifted, factor = Signal(signed(_SHIFTED_BITS)), Signal(_QUOTIENT_BITS)
-        product = Signal(signed(_SHIFTED_BITS + _QUOTIENT_BITS))
+        # An accumulator shifted to the bits of the sum mantissa and three more.
+        mean_bits = (config.value_step_ratio << config.value_magnitude_bits).bit_length()
+        shifted = Signal(signed(1 + mean_bits + _MANTISSA_BITS + _SHIFT_LEAD))
+        factor = Signal(_QUOTIENT_BITS)
+        product = Signal(signed(len(shifted) + _QUOTIENT_BITS))
         valid, final = Signal(2), Signal(2)
         output, advance = self.output, Signal()
         start = self.accumulator.valid & have
@@ -145,7 +146,9 @@ class Normaliser(wiring.Component):
             with m.If(item_end):
                 m.d.sync += item.eq(Mux(item == config.head_dim // LANES - 1, 0, item + 1))
         gathered = Signal(OUTPUT_BITS * (LANES - 1))
-        result = saturate(shift_right_half_up(product, Const(_PRODUCT_DROP)), OUTPUT_BITS)
+        # Fraction bits of the product that the output does not keep.
+        dropped = fraction + _SHIFT_LEAD - OUTPUT_FRACTION
+        result = saturate(shift_right_half_up(product, Const(dropped)), OUTPUT_BITS)
         with m.If(output.ready):
             m.d.sync += output.valid.eq(0)
         with m.If(advance):

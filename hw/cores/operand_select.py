@@ -23,6 +23,7 @@ def step_layout(config: AttentionConfig) -> data.StructLayout:
         {
             "kind": StepKind,
             "signed": 1,
+            "upper": 1,
             "digits": data.ArrayLayout(2, DIGITS),
             "operand": data.ArrayLayout(per_row, config.rows),
             "tag": step_tag(config).size,
@@ -52,7 +53,7 @@ class OperandSelect(wiring.Component):
 
     def __init__(self, config: AttentionConfig) -> None:
         self._config = config
-        self.key_steps = Counter("key_steps", "steps of 16 one-byte key codes", unit="steps")
+        self.key_steps = Counter("key_steps", "steps of whole keys", unit="steps")
         self.delta_steps = Counter("delta_steps", "steps of delta channels", unit="steps")
         self.value_steps = Counter("value_steps", "steps of value channels", unit="steps")
         self.tail_steps = Counter("tail_value_steps", "steps of 16 tail value bytes", unit="steps")
@@ -83,6 +84,11 @@ class OperandSelect(wiring.Component):
         config = self._config
         work, weights, step, unit = self.work, self.weights, self.step, self.unit
 
+        is_key = work.payload.kind == StepKind.KEYS
+        is_delta = work.payload.kind == StepKind.KEY_DIGITS
+        if config.key_bits == 4:
+            whole = work.payload.key.base | work.payload.key.tail
+            is_key, is_delta = is_key | (is_delta & whole), is_delta & ~whole
         is_value = (work.payload.kind == StepKind.VALUES) | (
             work.payload.kind == StepKind.TAIL_VALUES
         )
@@ -116,11 +122,13 @@ class OperandSelect(wiring.Component):
             tag.kind.eq(held.kind),
             tag.signed.eq(held.signed),
             tag.wide.eq(held.wide),
+            tag.upper.eq(held.upper),
             tag.pairs.eq(held.pairs),
             tag.query_sum.eq(self.query_sum),
             tag.key.eq(held.key),
             step.payload.kind.eq(held.kind),
             step.payload.signed.eq(held.signed),
+            step.payload.upper.eq(held.upper),
             step.payload.digits.eq(held.digits),
             step.payload.tag.eq(tag),
         ]
@@ -129,15 +137,15 @@ class OperandSelect(wiring.Component):
             with m.Switch(held.kind):
                 with m.Case(StepKind.KEYS):
                     m.d.comb += step.payload.operand[row].eq(_part(queries, held.part, 16))
-                with m.Case(StepKind.DELTAS):
+                with m.Case(StepKind.KEY_DIGITS):
                     m.d.comb += step.payload.operand[row].eq(_part(queries, held.part, OPERANDS))
                 with m.Default():
                     m.d.comb += step.payload.operand[row].eq(held_weights[row].as_value())
 
         value_wait = work.valid & is_value & ~weights.valid
         m.d.comb += [
-            self.key_steps.event.eq(take & (work.payload.kind == StepKind.KEYS)),
-            self.delta_steps.event.eq(take & (work.payload.kind == StepKind.DELTAS)),
+            self.key_steps.event.eq(take & is_key),
+            self.delta_steps.event.eq(take & is_delta),
             self.value_steps.event.eq(take & (work.payload.kind == StepKind.VALUES)),
             self.tail_steps.event.eq(take & (work.payload.kind == StepKind.TAIL_VALUES)),
             self.weight_wait.event.eq(value_wait),

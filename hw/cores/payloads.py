@@ -13,10 +13,10 @@ from hw.config import BEAT_BITS, AttentionConfig
 from hw.constants import (
     KEY_SUM_BITS,
     OPERAND_BITS,
+    QUERY_SUM_BITS,
     SCALED_BITS,
     SCORE_BITS,
     SHIFT_BITS,
-    SUM_BITS,
 )
 from hw.cores.lanes import LANES
 from hw.formats import FP16_BITS, Mode, StepKind, job_fields
@@ -124,8 +124,10 @@ def work_layout(config: AttentionConfig) -> data.StructLayout:
             #: codes.
             "signed": 1,
             "wide": 1,
+            #: The digits are the upper ones of 4-bit codes, which count four times.
+            "upper": 1,
             "pairs": PAIRS,
-            #: Key group, and which 16 channels of it byte codes meet, or which 32 the deltas.
+            #: Key group, and which 16 channels of it bytes meet, or which 32 single digits.
             "group": range(max(2, config.groups)),
             "part": range(max(2, config.group // 16)),
             "key": key_tag(config),
@@ -142,8 +144,9 @@ def step_tag(config: AttentionConfig) -> data.StructLayout:
             "kind": StepKind,
             "signed": 1,
             "wide": 1,
+            "upper": 1,
             "pairs": PAIRS,
-            "query_sum": data.ArrayLayout(signed(SUM_BITS), config.rows),
+            "query_sum": data.ArrayLayout(signed(QUERY_SUM_BITS), config.rows),
             "key": key_tag(config),
         }
     )

@@ -28,7 +28,8 @@ class PEArray(wiring.Component):
     -------
     step : ``In(stream)``
         ``kind`` (`StepKind`), ``signed`` (bytes are two's complement; only ``KEYS`` and
-        ``TAIL_VALUES`` look at it), ``digits[64]``, ``operand[row][32]`` (raw bits; signed for
+        ``TAIL_VALUES`` look at it), ``upper`` (the digits are the upper ones of 4-bit values; only
+        ``VALUES`` looks at it), ``digits[64]``, ``operand[row][32]`` (raw bits; signed for
         ``KEYS`` and ``DELTAS``, unsigned for the others) and ``tag``.
     result : ``Out(stream)``
         ``lane[row][4]`` of ``a`` and ``b``, 0 where the kind has no result, and ``tag``.
@@ -45,11 +46,12 @@ class PEArray(wiring.Component):
         fields = {
             "kind": StepKind,
             "signed": unsigned(1),
+            "upper": unsigned(1),
             "digits": data.ArrayLayout(unsigned(2), DIGITS),
             "operand": data.ArrayLayout(operand, config.rows),
         }
         step = tagged_payload(fields, tag_bits)
-        result = tagged_payload({"lane": lanes_layout(config.rows)}, tag_bits)
+        result = tagged_payload({"lane": lanes_layout(config)}, tag_bits)
         super().__init__(
             {"step": In(stream.Signature(step)), "result": Out(stream.Signature(result))}
         )
@@ -59,6 +61,7 @@ class PEArray(wiring.Component):
         step, result = self.step.p, self.result.p
         valid = Signal(2)
         kinds = [Signal(StepKind, name=f"kind_{stage}") for stage in range(2)]
+        uppers = [Signal(name=f"upper_{stage}") for stage in range(2)]
         tags = [Signal(step.tag.shape(), name=f"tag_{stage}") for stage in range(2)]
         move = Signal(3)
         m.d.comb += [
@@ -69,8 +72,10 @@ class PEArray(wiring.Component):
         ]
         with m.If(move[0]):
             m.d.sync += [valid[0].eq(self.step.valid), kinds[0].eq(step.kind), tags[0].eq(step.tag)]
+            m.d.sync += uppers[0].eq(step.upper)
         with m.If(move[1]):
             m.d.sync += [valid[1].eq(valid[0]), kinds[1].eq(kinds[0]), tags[1].eq(tags[0])]
+            m.d.sync += uppers[1].eq(uppers[0])
         with m.If(move[2]):
             m.d.sync += [self.result.valid.eq(valid[1]), result.tag.eq(tags[1])]
         for index in range(self._config.rows):
@@ -84,6 +89,7 @@ class PEArray(wiring.Component):
                 row.operand.eq(step.operand[index]),
                 row.kind_of_pairs.eq(kinds[0]),
                 row.kind_of_slots.eq(kinds[1]),
+                row.upper_of_slots.eq(uppers[1]),
                 result.lane[index].eq(row.lane),
             ]
         return m

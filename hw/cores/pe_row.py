@@ -59,7 +59,8 @@ class PERow(wiring.Component):
 
     No sum can overflow: whatever the digits, a product is within -8190..12285, a column of 4
     products below 2**16, codes or masks (7 products) below 2**17, a half of weighted digits
-    8 * 4095 * 255 < 2**23. ``b`` is at most 5 * 16 * 4095 < 2**19, mask digits being 0 or 1.
+    8 * 4095 * 255 < 2**23. ``b`` is at most R * 16 * 4095, which is below 2**19 with the step ratio
+    R = 5 and below 2**21 with 17, mask digits being 0 or 1.
 
     Parameters
     ----------
@@ -76,6 +77,8 @@ class PERow(wiring.Component):
         The step, see `PEArray`.
     kind_of_pairs, kind_of_slots : ``In(StepKind)``
         Kind of the step that the first and the second stage hold.
+    upper_of_slots : ``In``
+        Whether the second stage holds upper digits of 4-bit values.
     lane : ``Out``
         ``[4]`` of ``a`` and ``b``, what the third stage holds.
     """
@@ -84,6 +87,7 @@ class PERow(wiring.Component):
         self._shapes = _Shapes(operand_bits)
         self._ratio = config.value_step_ratio
         self._chunk = config.chunk
+        self._wide_values = config.value_bits == 4
         super().__init__(
             {
                 "move": In(3),
@@ -93,7 +97,8 @@ class PERow(wiring.Component):
                 "operand": In(data.ArrayLayout(unsigned(operand_bits), OPERANDS)),
                 "kind_of_pairs": In(StepKind),
                 "kind_of_slots": In(StepKind),
-                "lane": Out(lanes_layout(1).elem_shape),
+                "upper_of_slots": In(1),
+                "lane": Out(lanes_layout(config).elem_shape),
             }
         )
 
@@ -216,12 +221,15 @@ class PERow(wiring.Component):
         tails = {4: lanes, 8: halves, 16: [halves[0] + halves[1]]}[self._chunk]
         # Long chunks give no result in the lanes above.
         channels = LANES // max(1, self._chunk // 8)
-        lane_layout = lanes_layout(1).elem_shape.elem_shape
+        lane_layout = self.lane.shape().elem_shape
         sums = Signal(data.ArrayLayout(lane_layout, channels), name="sums")
         with m.Switch(self.kind_of_slots):
             with m.Case(StepKind.VALUES):
                 for channel in range(channels):
                     base_code, base, codes, masks = slots[channel * LANES // channels]
+                    if self._wide_values:
+                        # Among upper digits those of the base are one digit higher still.
+                        base_code = Mux(self.upper_of_slots, base_code << 2, base_code)
                     if channels < LANES:
                         last_code, last_mask, more_codes, more_masks = slots[2 * channel + 1]
                         codes = codes + more_codes + last_code
@@ -230,7 +238,7 @@ class PERow(wiring.Component):
                     m.d.comb += sums[channel].b.eq(self._ratio * (base + masks))
             with m.Case(StepKind.KEYS):
                 m.d.comb += sums[0].a.eq(halves[0] + halves[1])
-            with m.Case(StepKind.DELTAS):
+            with m.Case(StepKind.KEY_DIGITS):
                 m.d.comb += [sums[0].a.eq(halves[0]), sums[0].b.eq(halves[1])]
             with m.Case(StepKind.TAIL_VALUES):
                 m.d.comb += [sums[i].a.eq(total) for i, total in enumerate(tails)]

@@ -5,7 +5,7 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AttentionConfig
-from hw.constants import OPERAND_BITS, SUM_BITS
+from hw.constants import OPERAND_BITS, QUERY_SUM_BITS
 from hw.cores.payloads import slot_bits
 
 #: Query elements of one input beat, 16 bits each.
@@ -21,7 +21,7 @@ def operand_layout(config: AttentionConfig) -> data.ArrayLayout:
 
 def query_sum_layout(config: AttentionConfig) -> data.ArrayLayout:
     """``[row]``: the sum of the codes of one group."""
-    return data.ArrayLayout(signed(SUM_BITS), config.rows)
+    return data.ArrayLayout(signed(QUERY_SUM_BITS), config.rows)
 
 
 class QueryStore(wiring.Component):
@@ -68,15 +68,17 @@ class QueryStore(wiring.Component):
         m.submodules.codes = codes = memory.Memory(
             shape=config.rows * config.group * OPERAND_BITS, depth=depth, init=[]
         )
-        m.submodules.sums = sums = memory.Memory(shape=config.rows * SUM_BITS, depth=depth, init=[])
+        m.submodules.sums = sums = memory.Memory(
+            shape=config.rows * QUERY_SUM_BITS, depth=depth, init=[]
+        )
         code_write = codes.write_port(granularity=part_bits)
-        sum_write = sums.write_port(granularity=SUM_BITS)
+        sum_write = sums.write_port(granularity=QUERY_SUM_BITS)
         code_read, sum_read = codes.read_port(), sums.read_port()
 
         row = Signal(range(max(2, config.rows)))
         group = Signal(range(max(2, config.groups)))
         part = Signal(range(max(2, parts)))
-        running = Signal(signed(SUM_BITS))
+        running = Signal(signed(QUERY_SUM_BITS))
 
         elements = [self.query.payload[i][:OPERAND_BITS] for i in range(ELEMENTS_PER_BEAT)]
         total = sum((e.as_signed() for e in elements), start=Mux(part == 0, 0, running))
@@ -92,7 +94,7 @@ class QueryStore(wiring.Component):
             code_write.addr.eq(address),
             code_write.data.eq(Cat(*elements).replicate(config.rows * parts)),
             sum_write.addr.eq(address),
-            sum_write.data.eq(total[:SUM_BITS].replicate(config.rows)),
+            sum_write.data.eq(total[:QUERY_SUM_BITS].replicate(config.rows)),
             code_read.en.eq(self.read_enable),
             sum_read.en.eq(self.read_enable),
             code_read.addr.eq(self.read_slot * config.groups + self.read_group),

@@ -57,16 +57,16 @@ class ScaleBank(wiring.Component):
         self._lanes = lanes
         token_sum = config.chunk * PROBABILITY_MAX
         key_dot = QUERY_MAX * config.head_dim * 256
-        value_dot = PROBABILITY_MAX * 15 + config.value_step_ratio * 3 * (
-            token_sum - PROBABILITY_MAX
-        )
-        self._a_bits = [1 + key_dot.bit_length()] + [1 + value_dot.bit_length()] * (lanes - 1)
+        # A base code and the largest other code times the step ratio are the same number.
+        value_dot = token_sum * (2**config.value_base_bits - 1)
+        of_values = 1 + value_dot.bit_length()
+        self._a_bits = [max(of_values, 1 + key_dot.bit_length())] + [of_values] * (lanes - 1)
         self._b_bits = (
             1 + max(config.value_step_ratio * token_sum, config.group * QUERY_MAX).bit_length()
         )
         halves = data.ArrayLayout(unsigned(FP16_BITS), lanes)
         sums = tagged_payload(
-            {"lane": lanes_layout(config.rows, lanes), "scale": halves, "minimum": halves}, tag_bits
+            {"lane": lanes_layout(config, lanes), "scale": halves, "minimum": halves}, tag_bits
         )
         y = data.ArrayLayout(data.ArrayLayout(signed(SCALED_BITS), lanes), config.rows)
         scaled = tagged_payload({"y": y}, tag_bits)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from golden.memory_image.bundle import Arrays
 from hw.config import BEAT_BYTES, DIGITS, AttentionConfig
-from hw.formats import VALUE_BASE_BITS, VALUE_BITS, KVFormat, Mode, Status
+from hw.formats import KVFormat, Mode, Status
 from tb.attention.catalogue import Scenario
 from tb.attention.runner import AttentionRun
 from tb.harness.files import REPOSITORY
@@ -28,21 +28,32 @@ def required_bytes(config: AttentionConfig, context: int, mode: Mode = Mode.KVO)
     chunks = closed // config.chunk
     selected = min(chunks, config.top_chunks)
     pair = 4
-    key = config.head_dim + config.groups * pair
+    key = config.head_dim * config.key_bits / 8 + config.groups * pair
     delta = layout.delta_elements * layout.delta_element_bits / 8
+    if config.mask_scope == "chunk":
+        delta += config.head_dim / 8
     value = config.head_dim * (layout.value_channel_bits / 8 + pair)
     tail_value = config.head_dim * config.tail_value_bits / 8 + 2
     return chunks * key + selected * (delta + value) + (context - closed) * (key + tail_value)
 
 
-def useful_digits(config: AttentionConfig, counters: dict[str, int]) -> float:
+def useful_digits(
+    config: AttentionConfig, counters: dict[str, int], mode: Mode = Mode.KVO
+) -> float:
     """Digits of two bits that met an operand they had to meet, over the whole run."""
     kept_per_chunk = config.value_keep * config.chunk / config.value_group
-    # Of long chunks a step holds two channels, of large groups half.
-    value_digits = 4 / max(1, config.chunk // 8) * (VALUE_BASE_BITS / VALUE_BITS + kept_per_chunk)
+    # Of long chunks a step holds two channels, of large groups half; always one digit of a code
+    # and two of a base.
+    value_digits = 4 / max(1, config.chunk // 8) * (2 + kept_per_chunk)
+    # Groups of 16 channels leave half a step of 4-bit codes empty.
+    key_digits = (
+        DIGITS if config.key_bits == 8 or mode != Mode.KVO else 2 * min(config.group, DIGITS // 2)
+    )
+    # Those of a group are spread over its steps.
     delta_digits = config.key_keep / max(1, config.group // 32)
     return (
-        (counters["operands.key_steps"] + counters["operands.tail_value_steps"]) * DIGITS
+        counters["operands.key_steps"] * key_digits
+        + counters["operands.tail_value_steps"] * DIGITS
         + counters["operands.delta_steps"] * delta_digits
         + counters["operands.value_steps"] * value_digits
     )
@@ -72,7 +83,7 @@ def make_report(
     # Cycles that the beats, and those that the digits alone would take.
     rooflines = {
         "memory port": required / BEAT_BYTES,
-        "PE array": useful_digits(config, counters) / DIGITS,
+        "PE array": useful_digits(config, counters, mode) / DIGITS,
     }
     binding = max(rooflines, key=lambda side: rooflines[side])
     moved = run.memory["beats"] * BEAT_BYTES

@@ -26,6 +26,7 @@ from hw.formats import KVFormat, Mode
 from tb.cores.side_by_side import SideBySide
 from tb.harness import Run, pack, simulate, unpack
 
+_FOUR_BITS: dict[str, Any] = {"key_bits": 4, "key_delta_bits": 4, "value_bits": 4}
 CONFIGS = {
     "tiny": preset("tiny"),
     "lm": preset("lm"),
@@ -35,9 +36,11 @@ CONFIGS = {
         rows=4,
         group=16,
         key_keep=8,
+        mask_scope="chunk",
         value_group=16,
         tail_value_bits=8,
         jobs_in_flight=8,
+        **_FOUR_BITS,
     ),
     "broad": AttentionConfig(
         name="broad",
@@ -54,11 +57,27 @@ CONFIGS = {
         chunk=4,
         group=16,
         key_keep=3,
+        mask_scope="chunk",
         value_group=16,
         value_keep=5,
     ),
+    "codes32": AttentionConfig(name="codes32", head_dim=32, chunk=4, **_FOUR_BITS),
+    "codes64": AttentionConfig(
+        name="codes64",
+        head_dim=192,
+        rows=1,
+        chunk=16,
+        group=64,
+        key_keep=18,
+        mask_scope="chunk",
+        **_FOUR_BITS,
+    ),
 }
-"""Two presets; many groups with the other width of tail values; long and short chunks."""
+"""Two presets; many groups with the other width of tail values; long and short chunks; codes of 4
+bits with every group and chunk; masks of both scopes."""
+
+FEW = {name: CONFIGS[name] for name in ("tiny", "lm", "wide", "narrow", "codes64")}
+"""Enough of them for units that do not unpack themselves."""
 
 EXTREMES = ("random", "zero", "full", "edges")
 """How `Cache` draws a number: any, 0, the largest, or 0 and the largest at random."""
@@ -133,6 +152,7 @@ def packed_work(steps: Steps, slot: int, config: AttentionConfig) -> list[int]:
             "digits": sum(digit << 2 * k for k, digit in enumerate(digits)),
             "signed": columns["signed"][i],
             "wide": columns["wide"][i],
+            "upper": columns["upper"][i],
             "pairs": [{"scale": scale, "minimum": minimum} for scale, minimum in pairs],
             "group": columns["group"][i],
             "part": columns["part"][i],
@@ -222,19 +242,21 @@ class Cache:
     def _window(self, chunks: int, groups: int) -> CompressedWindow:
         c = self.config
         others = c.chunk - 1
-        delta_mask = self._mask(c.key_keep, 1, chunks, others, c.groups, c.group)
+        masks = 1 if c.mask_scope == "chunk" else others
+        delta_mask = self._mask(c.key_keep, 1, chunks, masks, c.groups, c.group)
+        delta_mask = delta_mask.expand(1, chunks, others, c.groups, c.group)
         value_mask = self._numbers(1, 1, chunks, others, c.head_dim)
         return CompressedWindow(
-            base_codes=self._numbers(8, 1, chunks, c.head_dim),
+            base_codes=self._numbers(c.key_bits, 1, chunks, c.head_dim),
             base_scale=self._fp16(1, chunks, c.groups),
             base_minimum=self._fp16(1, chunks, c.groups),
             delta_mask=delta_mask,
-            delta_codes=self._numbers(2, *delta_mask.shape) * delta_mask,
+            delta_codes=self._numbers(c.key_delta_bits, *delta_mask.shape) * delta_mask,
             delta_scale=self._fp16(1, chunks, others, c.groups),
             delta_minimum=self._fp16(1, chunks, others, c.groups),
-            value_base=self._numbers(4, 1, chunks, c.head_dim),
+            value_base=self._numbers(c.value_base_bits, 1, chunks, c.head_dim),
             value_mask=value_mask,
-            value_codes=self._numbers(2, *value_mask.shape) * value_mask,
+            value_codes=self._numbers(c.value_bits, *value_mask.shape) * value_mask,
             value_scale=self._fp16(1, groups, c.head_dim),
             value_minimum=self._fp16(1, groups, c.head_dim),
         )
@@ -244,7 +266,7 @@ class Cache:
         sign = 1 << (c.tail_value_bits - 1)
         return Tail(
             keys=Quantised(
-                self._numbers(8, tokens, c.head_dim),
+                self._numbers(c.key_bits, tokens, c.head_dim),
                 self._fp16(tokens, c.groups),
                 self._fp16(tokens, c.groups),
             ),

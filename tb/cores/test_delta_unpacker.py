@@ -13,8 +13,16 @@ from tb.cores.segments import CONFIGS, EXTREMES, Cache, Segment, play
 from tb.cores.side_by_side import SideBySide
 
 #: Cycles from the first beat to the first step; a long queue takes one more, and so does an element
-#: of more than a beat.
-LATENCY = {"tiny": 2, "lm": 2, "wide": 3, "broad": 4, "narrow": 2}
+#: of more than a beat, and each beat of masks.
+LATENCY = {
+    "tiny": 2,
+    "lm": 2,
+    "wide": 1 + 3,
+    "broad": 4,
+    "narrow": 1 + 2,
+    "codes32": 2,
+    "codes64": 2 + 3,
+}
 
 
 @cache
@@ -58,8 +66,10 @@ def test_exact_cycles(name: str) -> None:
     found = segments(1)[name]
     run = play(bench(), "delta_unpacker", {name: found})
     steps = sum(len(segment.work) for segment in found)
-    # An element of more than a beat is there one cycle later, once in each record.
-    late = (len(found) - 1) * (KVFormat(CONFIGS[name]).delta_element_bits > BEAT_BITS)
+    layout = KVFormat(CONFIGS[name])
+    # An element of more than a beat is there one cycle later, once in each record. Masks of a chunk
+    # come in after the last step of the record before.
+    late = LATENCY[name] if layout.delta_mask_bytes else layout.delta_element_bits > BEAT_BITS
     # The first beat is offered in cycle 1; then every step takes a cycle.
-    assert run.cycles == 1 + LATENCY[name] + steps + late
+    assert run.cycles == 1 + LATENCY[name] + steps + (len(found) - 1) * late
     assert run.first_output_cycle == {f"{name}__work": 1 + LATENCY[name]}

@@ -10,9 +10,9 @@ import torch
 
 from golden.twin.pe_array import pe_array
 from hw.config import AttentionConfig, preset
-from hw.constants import DOT_BITS, PROBABILITY_MAX, QUERY_MAX, SUM_BITS
+from hw.constants import DOT_BITS, PROBABILITY_MAX, QUERY_MAX
 from hw.cores.dot_collector import DotCollector
-from hw.cores.lanes import LANES, lanes_layout
+from hw.cores.lanes import LANES, lanes_layout, second_sum_bits
 from hw.cores.payloads import scaled_tag, step_tag, tail_sums
 from hw.formats import Mode, StepKind
 from tb.harness import pack, payload_widths, simulate, unpack
@@ -24,6 +24,10 @@ CONFIGS = {
     "rows4": replace(preset("tiny"), rows=4),
     "group64_chunk16": replace(preset("lm"), rows=3, group=64, chunk=16),
     "chunk4": replace(preset("tiny"), chunk=4),
+    "codes4": replace(preset("tiny"), key_bits=4, key_delta_bits=4, value_bits=4),
+    "group64_chunk16_codes4": replace(
+        preset("lm"), group=64, chunk=16, key_bits=4, key_delta_bits=4, value_bits=4
+    ),
 }
 #: FP16 2**-8, with which the scale bank leaves a sum as it is: 1024 * a >> 10.
 UNIT_SCALE = 0x1C00
@@ -50,9 +54,14 @@ class Case:
         high = (1 << (bits - 1)) - 1
         return self.random.choice([self.random.randint(-high - 1, high), 0, -1, high, -high - 1])
 
-    def _lanes(self, a_bits: int = DOT_BITS) -> list[list[Fields]]:
+    def _lanes(self, spare_bits: int = 0) -> list[list[Fields]]:
+        """Sums with so many bits less than their widths."""
+        a_bits, b_bits = DOT_BITS, second_sum_bits(self.config)
         return [
-            [{"a": self._number(a_bits), "b": self._number(SUM_BITS)} for _ in range(LANES)]
+            [
+                {"a": self._number(a_bits - spare_bits), "b": self._number(b_bits - spare_bits)}
+                for _ in range(LANES)
+            ]
             for _ in range(self.config.rows)
         ]
 
@@ -64,8 +73,8 @@ class Case:
         tag = unpack(layout, self.random.getrandbits(layout.size))
         tag |= {"kind": kind, "key": tag["key"] | (key or {}), **fields}
         self.results.append(
-            pack(lanes_layout(self.config.rows), lanes)
-            | pack(layout, tag) << lanes_layout(self.config.rows).size
+            pack(lanes_layout(self.config), lanes)
+            | pack(layout, tag) << lanes_layout(self.config).size
         )
         return tag
 
@@ -80,35 +89,67 @@ class Case:
         )
 
     def passing(self, kind: StepKind) -> None:
-        """A step of deltas or closed values."""
-        if kind is StepKind.DELTAS and self.config.group > 32:
-            self.deltas_in_two_steps()
-            return
-        if kind is StepKind.VALUES and self.config.chunk > 8:
-            self.values_in_two_steps()
-            return
-        lanes = self._lanes()
-        self._forward(self._step(kind, lanes), lanes)
+        """A group of deltas or four channels of closed values."""
+        if kind is StepKind.KEY_DIGITS:
+            self.deltas()
+        else:
+            self.values()
 
-    def deltas_in_two_steps(self) -> None:
-        """The halves of a delta group of 64 channels; the tag is that of the second."""
-        halves = [self._lanes(DOT_BITS - 1) for _ in range(2)]
-        for half in halves:
-            for row in half:
-                row[0]["b"] >>= 1
-        self._step(StepKind.DELTAS, halves[0], {"group_end": 0})
-        tag = self._step(StepKind.DELTAS, halves[1], {"group_end": 1})
-        for first, second in zip(*halves, strict=True):
-            for name in ("a", "b"):
-                second[0][name] += first[0][name]
-        self._forward(tag, halves[1])
+    def deltas(self) -> None:
+        """The steps of a delta group; the tag is that of the last.
 
-    def values_in_two_steps(self) -> None:
-        """Four channels of closed values, two a step; the tag is that of the second."""
-        halves = [self._lanes() for _ in range(2)]
-        self._step(StepKind.VALUES, halves[0], {"group_end": 0})
-        tag = self._step(StepKind.VALUES, halves[1], {"group_end": 1})
-        self._forward(tag, [[*x[:2], *y[:2]] for x, y in zip(*halves, strict=True)])
+        32 channels after the others, each lower digits first; those count once, upper ones 4 times.
+        """
+        planes = self.config.key_delta_bits // 2
+        count = planes * max(1, self.config.group // 32)
+        total = [{"a": 0, "b": 0} for _ in range(self.config.rows)]
+        for step in range(count):
+            lanes = self._lanes(0 if count == 1 else 4)
+            upper = step % planes
+            key = {"base": 0, "tail": 0, "group_end": int(step == count - 1)}
+            tag = self._step(StepKind.KEY_DIGITS, lanes, key, upper=upper)
+            for row, sums in zip(lanes, total, strict=True):
+                sums["a"] += row[0]["a"] << 2 * upper
+                sums["b"] += row[0]["b"]
+        for row, sums in zip(lanes, total, strict=True):
+            row[0] = sums
+        self._forward(tag, lanes)
+
+    def values(self) -> None:
+        """The steps of four channels of closed values; the tag is that of the last.
+
+        With chunks of 16 tokens two channels after the others, each lower digits first.
+        """
+        planes = self.config.value_bits // 2
+        parts = max(1, self.config.chunk // 8)
+        channels = LANES // parts
+        total: list[list[Fields]] = [[] for _ in range(self.config.rows)]
+        for part in range(parts):
+            for upper in range(planes):
+                lanes = self._lanes(0 if planes == 1 else 4)
+                end = int(part == parts - 1 and upper == planes - 1)
+                tag = self._step(StepKind.VALUES, lanes, {"group_end": end}, upper=upper)
+                for row, sums in zip(lanes, total, strict=True):
+                    if upper == 0:
+                        sums += [dict(lane) for lane in row[:channels]]
+                        continue
+                    for lane, both in zip(row[:channels], sums[-channels:], strict=True):
+                        both["a"] += 4 * lane["a"]
+        self._forward(tag, total)
+
+    def packed_keys(self) -> None:
+        """The steps of a group of 4-bit codes: low digits in ``a``, high digits in ``b``."""
+        parts = max(1, self.config.group // 32)
+        total = [0] * self.config.rows
+        for part in range(parts):
+            lanes = self._lanes(4)
+            base = self.random.getrandbits(1)
+            key = {"base": base, "tail": 1 - base, "dense": 0, "group_end": int(part == parts - 1)}
+            tag = self._step(StepKind.KEY_DIGITS, lanes, key, upper=0)
+            total = [x + row[0]["a"] + 4 * row[0]["b"] for x, row in zip(total, lanes, strict=True)]
+        for row, found, queries in zip(lanes, total, tag["query_sum"], strict=True):
+            row[0] = {"a": found, "b": queries}
+        self._forward(tag, lanes)
 
     def keys(self) -> None:
         """The beats of one key group; the sum of the queries and the tag are those of the last."""
@@ -116,7 +157,7 @@ class Case:
         steps = []
         for beat in range(beats):
             # Up to four of them are added.
-            lanes = self._lanes(DOT_BITS - 2)
+            lanes = self._lanes(2)
             key = {"group_end": int(beat == beats - 1), "dense": 0}
             steps.append((self._step(StepKind.KEYS, lanes, key), lanes))
         tag, last = steps[-1]
@@ -215,6 +256,8 @@ def make_case(config: AttentionConfig, seed: int, count: int = 60) -> Case:
             case.random_dense_key(wide=wide)
         elif kind is StepKind.KEYS:
             case.keys()
+        elif kind is StepKind.KEY_DIGITS and config.key_bits == 4 and case.random.random() < 0.5:
+            case.packed_keys()
         elif kind is StepKind.TAIL_VALUES:
             case.random_tail_values(wide=wide)
         else:
@@ -241,10 +284,10 @@ def check(name: str, case: Case, **options: Any) -> Any:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_derived_widths(name: str) -> None:
     config = CONFIGS[name]
-    lanes = config.rows * 4 * (29 + 20)
+    lanes = config.rows * 4 * (29 + (20 if config.value_bits == 2 else 22))
     key = 3 + 2 + 3 + 3 + 16
     assert payload_widths(device(name)) == {
-        "result": lanes + 2 + 2 + 4 * 32 + 20 * config.rows + key,
+        "result": lanes + 2 + 3 + 4 * 32 + 20 * config.rows + key,
         "sums": lanes + 4 * 32 + 2 + key,
         "tail": config.rows * 4 * {4: 30, 8: 31, 16: 32}[config.chunk],
     }

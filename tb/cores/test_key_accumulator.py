@@ -13,7 +13,6 @@ from hw.config import AttentionConfig, preset
 from hw.constants import KEY_SUM_BITS, SCALED_BITS
 from hw.cores.key_accumulator import KeyAccumulator
 from hw.cores.payloads import key_sums, key_tag
-from hw.formats import StepKind
 from tb.harness import pack, payload_widths, simulate, unpack
 
 CONFIGS = {
@@ -70,9 +69,11 @@ def token(
         tag = unpack(layout, generator.getrandbits(layout.size))
         tag |= {"key_end": int(group == config.groups - 1), "group_end": 1}
         if start is not None:
-            tag["opening"] = 0
-        step = StepKind.KEYS if start is None else StepKind.DELTAS
-        groups.append({"y": numbers(config, kind, generator), "kind": step, "key": tag})
+            tag |= {"base": 0, "tail": 0, "opening": 0}
+        else:
+            base = generator.getrandbits(1)
+            tag |= {"base": base, "tail": 1 - base}
+        groups.append({"y": numbers(config, kind, generator), "key": tag})
     case.scaled += groups
     total = torch.tensor([g["y"] for g in groups]).sum(0) + torch.tensor(start or 0)
     case.key_sums.append(
@@ -139,7 +140,7 @@ def test_derived_widths(name: str) -> None:
     config = CONFIGS[name]
     key = 3 + 2 + 3 + 3 + 16
     assert payload_widths(device(name)) == {
-        "scaled": 46 * config.rows + 2 + key,
+        "scaled": 46 * config.rows + key,
         "base": 32 * config.rows,
         "key_sums": 32 * config.rows + key,
     }

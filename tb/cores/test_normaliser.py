@@ -17,6 +17,7 @@ CONFIGS = {
     "tiny": preset("tiny"),
     "lm": preset("lm"),
     "rows3_channels96": replace(preset("tiny"), rows=3, head_dim=96),
+    "values4": replace(preset("tiny"), value_bits=4),
 }
 #: Cycles from the transfer of a job's sums to the first channel, from there to the first output.
 DIVIDE, FINISH = 20, 6
@@ -54,7 +55,11 @@ def make_jobs(config: AttentionConfig, seed: int, count: int) -> Jobs:
     accumulator = (values * 2**-15 * config.value_step_ratio * sums.unsqueeze(-1)).long()
     kind = torch.rand(accumulator.shape)
     accumulator = torch.where(kind < 0.1, 0, accumulator)
-    largest = (1 << 17) * config.value_step_ratio * sums.unsqueeze(-1).expand_as(accumulator)
+    largest = (
+        (1 << config.value_magnitude_bits - 1)
+        * config.value_step_ratio
+        * sums.unsqueeze(-1).expand_as(accumulator)
+    )
     largest = largest.clamp(max=(1 << (config.accumulator_bits - 1)) - 1)
     accumulator = torch.where(kind > 0.95, largest, accumulator)
     return Jobs(sums, torch.where(kind > 0.975, -largest, accumulator))
@@ -88,7 +93,7 @@ def check(name: str, jobs: Jobs, **options: Any) -> Any:
 def test_derived_widths(name: str) -> None:
     config = CONFIGS[name]
     # In a dense mode tiny attends to 256 tokens at most, lm to 2048.
-    sum_bits, accumulator_bits = (32, 53) if name == "lm" else (29, 50)
+    sum_bits, accumulator_bits = {"lm": (32, 53), "values4": (29, 54)}.get(name, (29, 50))
     assert payload_widths(device(name)) == {
         "statistics": sum_bits * config.rows,
         "accumulator": 4 * accumulator_bits,
@@ -146,4 +151,9 @@ def test_twin_of_hand_worked_numbers() -> None:
     # 15 * 2**18 * 104857 / 2**22 = 98303.4, where the exact quotient is 98304.
     sums = torch.tensor([1 << 20])
     accumulator = torch.tensor([[15 << 20, -(15 << 20), 5, 0]])
+    assert normalise(config, sums, accumulator).tolist() == [[98303, -98303, 0, 0]]
+    # 4-bit values, steps of 1 / 17: 2**36 / (17 * 32768); 51 * 2**18 * 123361 / 2**24 is 98303.3.
+    config = CONFIGS["values4"]
+    assert reciprocal(config, sums)[0].tolist() == [123361]
+    accumulator = torch.tensor([[51 << 20, -(51 << 20), 17, 0]])
     assert normalise(config, sums, accumulator).tolist() == [[98303, -98303, 0, 0]]

@@ -14,9 +14,10 @@ from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AttentionConfig
-from hw.constants import OPERAND_BITS, PROBABILITY_MAX, QUERY_MAX, SUM_BITS
+from hw.constants import OPERAND_BITS, PROBABILITY_MAX, QUERY_MAX, QUERY_SUM_BITS
 from hw.cores.operand_select import OperandSelect, step_layout
 from hw.cores.payloads import (
+    SegmentKind,
     key_tag,
     slot_bits,
     step_tag,
@@ -27,11 +28,11 @@ from hw.cores.payloads import (
 from hw.cores.pe_row import OPERANDS
 from hw.cores.query_store import operand_layout, query_sum_layout
 from hw.formats import StepKind
-from tb.cores.segments import CONFIGS, Cache, Segment
+from tb.cores.segments import FEW, Cache, Segment
 from tb.cores.side_by_side import SideBySide
 from tb.harness import Run, pack, simulate, unpack
 
-SELECTS = {**CONFIGS, "one_row": AttentionConfig(rows=1)}
+SELECTS = {**FEW, "one_row": AttentionConfig(rows=1)}
 COUNT_BITS = 16
 COUNTERS = ("key_steps", "delta_steps", "value_steps", "tail_value_steps", "weight_wait")
 VALUE_KINDS = (StepKind.VALUES, StepKind.TAIL_VALUES)
@@ -42,7 +43,7 @@ def queries(name: str) -> list[dict[str, Any]]:
     """What the store holds, by slot and group: codes and, independent of them, sums."""
     config = SELECTS[name]
     rng = random.Random(name)
-    half = 1 << SUM_BITS - 1
+    half = 1 << QUERY_SUM_BITS - 1
     return [
         {
             "operand": [
@@ -165,13 +166,14 @@ def steps_of_segment(name: str, segment: Segment, unit: dict[str, Any] | None) -
         x, sums = stored(name, kind, segment.slot, group, part)
         if unit is not None:
             x = operands(unit["weight"])
-        names = ("kind", "signed", "wide", "pairs", "key")
+        names = ("kind", "signed", "wide", "upper", "pairs", "key")
         fields = {each: field(work, each, item) for each in names}
         found.append(
             join(
                 step,
                 kind=fields["kind"],
                 signed=fields["signed"],
+                upper=fields["upper"],
                 digits=field(work, "digits", item),
                 operand=x,
                 tag=join(tag, query_sum=sums, **fields),
@@ -250,14 +252,20 @@ def shuffled(rng: random.Random, name: str, count: int) -> list[Segment]:
 
 
 def steps_of(segments: list[Segment], kind: StepKind) -> int:
-    return sum(len(segment.steps.digits) for segment in segments if segment.steps.kind is kind)
+    """How many there are; of single digits, those of deltas."""
+    return sum(
+        len(segment.steps.digits)
+        for segment in segments
+        if segment.steps.kind is kind
+        and (kind is not StepKind.KEY_DIGITS or segment.kind is SegmentKind.DELTAS)
+    )
 
 
 def test_payload_widths() -> None:
     for name, config in SELECTS.items():
         tag = step_tag(config).size
-        assert tag == 2 + 2 + 128 + 20 * config.rows + key_tag(config).size, name
-        assert step_layout(config).size == 2 + 1 + 128 + 12 * 32 * config.rows + tag, name
+        assert tag == 2 + 3 + 128 + 20 * config.rows + key_tag(config).size, name
+        assert step_layout(config).size == 2 + 2 + 128 + 12 * 32 * config.rows + tag, name
         select = OperandSelect(config)
         assert len(select.read_slot) == slot_bits(config)
         assert len(select.read_group) == max(1, (config.groups - 1).bit_length())

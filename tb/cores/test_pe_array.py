@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterable
 from functools import cache
+from itertools import product
 from typing import Any
 
 import pytest
@@ -26,17 +27,20 @@ CONFIGS = {
     "one_row": AttentionConfig(rows=1),
     "chunk4": AttentionConfig(rows=1, chunk=4),
     "chunk16": AttentionConfig(rows=1, chunk=16),
+    "values4": AttentionConfig(rows=1, value_bits=4),
+    "chunk16_values4": AttentionConfig(rows=1, chunk=16, value_bits=4),
 }
-KEY_KINDS = (StepKind.KEYS, StepKind.DELTAS)
+KEY_KINDS = (StepKind.KEYS, StepKind.KEY_DIGITS)
 
-#: kind, signed, digits, operands by row, tag
-Step = tuple[StepKind, int, list[int], list[list[int]], int]
+#: kind, signed, digits, operands by row, tag, upper
+Step = tuple[StepKind, int, list[int], list[list[int]], int, int]
 
 
 @cache
-def component(rows: int, chunk: int = 8) -> PEArray:
-    """One build for all configurations with the same of both: nothing else changes the array."""
-    return PEArray(AttentionConfig(rows=rows, chunk=chunk), tag_bits=TAG_BITS)
+def component(rows: int, chunk: int = 8, value_bits: int = 2) -> PEArray:
+    """One build for all configurations with the same of all: nothing else changes the array."""
+    config = AttentionConfig(rows=rows, chunk=chunk, value_bits=value_bits)
+    return PEArray(config, tag_bits=TAG_BITS)
 
 
 def operand_range(kind: StepKind) -> tuple[int, int]:
@@ -55,22 +59,23 @@ def random_steps(rng: random.Random, rows: int, number: int) -> list[Step]:
         else:
             digits = [rng.randrange(4) for _ in range(DIGITS)]
             operands = [[rng.randint(low, high) for _ in range(OPERANDS)] for _ in range(rows)]
-        steps.append((kind, rng.randrange(2), digits, operands, index % (1 << TAG_BITS)))
+        tag = index % (1 << TAG_BITS)
+        steps.append((kind, rng.randrange(2), digits, operands, tag, rng.randrange(2)))
     return steps
 
 
 def corner_steps(rows: int) -> list[Step]:
     """All digits and all operands at each extreme, for every kind, and single digits alone."""
     steps: list[Step] = []
-    for kind in StepKind:
-        for sign in (0, 1):
-            for value in (*operand_range(kind), 0, 1):
-                for digit in range(4):
-                    steps.append((kind, sign, [digit] * DIGITS, [[value] * OPERANDS] * rows, 9))
-            for position in range(DIGITS):
-                digits = [3 * (k == position) for k in range(DIGITS)]
-                row = [3 * i + 1 for i in range(OPERANDS)]
-                steps.append((kind, sign, digits, [row] * rows, 22))
+    for kind, sign, upper in product(StepKind, (0, 1), (0, 1)):
+        for value in (*operand_range(kind), 0, 1):
+            for digit in range(4):
+                operands = [[value] * OPERANDS] * rows
+                steps.append((kind, sign, [digit] * DIGITS, operands, 9, upper))
+        for position in range(DIGITS):
+            digits = [3 * (k == position) for k in range(DIGITS)]
+            row = [3 * i + 1 for i in range(OPERANDS)]
+            steps.append((kind, sign, digits, [row] * rows, 22, upper))
     return steps
 
 
@@ -78,17 +83,17 @@ def as_legal(config: AttentionConfig, steps: list[Step]) -> list[Step]:
     """The steps as a chunk of this size can have them.
 
     Operands of tokens that the chunk does not have are 0. With chunks of 16 tokens mask digits are
-    0 or 1: more would not fit the sum.
+    0 or 1: more would not fit the sum. Only 4-bit values have upper digits.
     """
     masks = [k for k in range(DIGITS) if k % 32 in (*range(7, 14), *range(23, 30), 31)]
     found: list[Step] = []
-    for kind, sign, digits, operands, tag in steps:
-        if kind not in KEY_KINDS:
+    for kind, sign, digits, operands, tag, upper in steps:
+        if kind not in KEY_KINDS and config.chunk != 8:
             none = [0] * (OPERANDS - config.chunk)
             operands = [[*row[: config.chunk], *none] for row in operands]
             if kind is StepKind.VALUES and config.chunk == 16:
                 digits = [d & 1 if k in masks else d for k, d in enumerate(digits)]
-        found.append((kind, sign, digits, operands, tag))
+        found.append((kind, sign, digits, operands, tag, upper & (config.value_bits == 4)))
     return found
 
 
@@ -100,28 +105,29 @@ def packed_steps(array: PEArray, steps: Iterable[Step]) -> list[int]:
             {
                 "kind": kind,
                 "signed": sign,
+                "upper": upper,
                 "digits": digits,
                 "operand": [[x & mask for x in row] for row in operands],
                 "tag": tag,
             },
         )
-        for kind, sign, digits, operands, tag in steps
+        for kind, sign, digits, operands, tag, upper in steps
     ]
 
 
 def expected_results(config: AttentionConfig, steps: list[Step]) -> list[tuple[object, ...]]:
     """Per step the twin's ``a`` and ``b``, ``[row][lane]``, and the tag."""
     results: dict[int, tuple[object, ...]] = {}
-    for kind in StepKind:
-        for sign in (0, 1):
-            at = [i for i, step in enumerate(steps) if step[:2] == (kind, sign)]
-            if not at:
-                continue
-            digits = torch.tensor([steps[i][2] for i in at])
-            operand = torch.tensor([steps[i][3] for i in at])
-            a, b = pe_array(config, kind, digits, operand, signed_bytes=bool(sign))
-            for place, i in enumerate(at):
-                results[i] = (a[place].tolist(), b[place].tolist(), steps[i][4])
+    for kind, sign, upper in product(StepKind, (0, 1), (0, 1)):
+        flags = (kind, sign, upper)
+        at = [i for i, step in enumerate(steps) if (*step[:2], step[5]) == flags]
+        if not at:
+            continue
+        digits = torch.tensor([steps[i][2] for i in at])
+        operand = torch.tensor([steps[i][3] for i in at])
+        a, b = pe_array(config, kind, digits, operand, signed_bytes=bool(sign), upper=bool(upper))
+        for place, i in enumerate(at):
+            results[i] = (a[place].tolist(), b[place].tolist(), steps[i][4])
     return [results[i] for i in range(len(steps))]
 
 
@@ -138,12 +144,11 @@ def unpacked_results(array: PEArray, items: Iterable[int]) -> list[tuple[object,
 def check(name: str, steps: list[Step], **options: Any) -> Run:
     """Compare a run with the twin; return the run."""
     config = CONFIGS[name]
-    if config.chunk != 8:
-        steps = as_legal(config, steps)
-    array = component(config.rows, config.chunk)
+    steps = as_legal(config, steps)
+    array = component(config.rows, config.chunk, config.value_bits)
     run = simulate(
         array,
-        name=f"pe_array_{config.rows}_rows_chunk_{config.chunk}",
+        name=f"pe_array_{config.rows}_rows_chunk_{config.chunk}_values_{config.value_bits}",
         inputs={"step": packed_steps(array, steps)},
         outputs={"result": len(steps)},
         **options,
@@ -158,9 +163,11 @@ def check(name: str, steps: list[Step], **options: Any) -> Run:
 @pytest.mark.parametrize("rows", [1, 2, 3, 4])
 def test_payload_widths(rows: int) -> None:
     array = component(rows)
-    assert Shape.cast(array.step.p.shape()).width == 2 + 1 + 2 * 64 + 12 * 32 * rows + TAG_BITS
+    assert Shape.cast(array.step.p.shape()).width == 2 + 2 + 2 * 64 + 12 * 32 * rows + TAG_BITS
     assert Shape.cast(array.result.p.shape()).width == 49 * 4 * rows + TAG_BITS
-    assert Shape.cast(lanes_layout(rows)).width == 49 * LANES * rows
+    for value_bits, lane in ((2, 29 + 20), (4, 29 + 22)):
+        config = AttentionConfig(rows=rows, value_bits=value_bits)
+        assert Shape.cast(lanes_layout(config)).width == lane * LANES * rows
 
 
 def test_twin_of_other_chunks_by_hand() -> None:
@@ -204,7 +211,7 @@ def test_twin_by_hand() -> None:
     a, b = pe_array(config, StepKind.KEYS, digits, operand, signed_bytes=True)
     assert (a[0, 0].tolist(), b[0, 0].tolist()) == ([-128 + 2 * 3 - 16 * 64, 0, 0, 0], [0] * 4)
     for signed in (False, True):
-        a, b = pe_array(config, StepKind.DELTAS, digits, operand, signed_bytes=signed)
+        a, b = pe_array(config, StepKind.KEY_DIGITS, digits, operand, signed_bytes=signed)
         assert (a[0, 0].tolist(), b[0, 0].tolist()) == ([8 + 15, 0, 0, 0], [96, 0, 0, 0])
         a, b = pe_array(config, StepKind.VALUES, digits, operand, signed_bytes=signed)
         assert a[0, 0].tolist() == [5 * (2 * 5 + 3 * 6), 0, 0, 12]
@@ -213,7 +220,21 @@ def test_twin_by_hand() -> None:
     assert (a[0, 0].tolist(), b[0, 0].tolist()) == ([-128 + 2 * 3, -64 * 8, 0, 0], [0] * 4)
 
 
-@pytest.mark.parametrize("name", ["tiny", "one_row", "chunk4", "chunk16"])
+def test_largest_values_fit() -> None:
+    """Whole codes of 16 tokens at their ends, as the scale bank sees them, within the contract."""
+    config = CONFIGS["chunk16_values4"]
+    operand = torch.full((1, 1, 32), PROBABILITY_MAX)
+    digits = torch.full((1, 64), 3)
+    digits[0, [k for k in range(DIGITS) if k % 32 in (*range(7, 14), *range(23, 30), 31)]] = 1
+    lower, b = pe_array(config, StepKind.VALUES, digits, operand)
+    upper, _ = pe_array(config, StepKind.VALUES, digits, operand, upper=True)
+    assert (lower + 4 * upper)[0, 0, :2].tolist() == [4095 * (255 + 17 * 15 * 15)] * 2
+    assert 4095 * (255 + 17 * 15 * 15) < 1 << 24
+    assert b[0, 0, :2].tolist() == [17 * 16 * 4095] * 2
+    assert 17 * 16 * 4095 < 1 << 21
+
+
+@pytest.mark.parametrize("name", ["tiny", "one_row", "chunk4", "chunk16", "chunk16_values4"])
 def test_corners_in_exact_time(name: str) -> None:
     steps = corner_steps(CONFIGS[name].rows)
     run = check(name, steps)
@@ -233,6 +254,7 @@ def test_every_byte_of_a_signed_key(query: int) -> None:
             [byte >> 2 * k & 3 for k in range(4)] * 16,
             [[query] * OPERANDS] * rows,
             1,
+            0,
         )
         for byte in range(256)
     ]
@@ -252,6 +274,8 @@ def test_every_byte_of_a_signed_key(query: int) -> None:
         ("tiny", {"result": 0.9}),
         ("chunk4", 0.5),
         ("chunk16", 0.5),
+        ("values4", 0.0),
+        ("chunk16_values4", 0.5),
     ],
 )
 def test_random(name: str, stall: Stall) -> None:

@@ -27,6 +27,7 @@ CONFIGS = {
     "wide": AttentionConfig(rows=1, head_dim=128),
     "largest": AttentionConfig(rows=1, head_dim=256, group=64, chunk=16),
     "small": AttentionConfig(rows=1, head_dim=32, chunk=4),
+    "values4": AttentionConfig(rows=1, head_dim=32, chunk=16, value_bits=4),
 }
 #: Zero, the smallest and largest subnormal and normal numbers, one, both signs, infinity, NaN.
 FP16_CORNERS = [
@@ -37,23 +38,28 @@ FP16_CORNERS = [
 #: Signed bits of ``a`` in lane 0 by head dimension (dense keys), in the other lanes, and of ``b``,
 #: as the component's docstring derives them.
 KEY_BITS = {32: 25, 64: 26, 128: 27, 256: 28}
-VALUE_BITS = {4: 19, 8: 20, 16: 21}
-B_BITS = {4: 18, 8: 19, 16: 20}
+VALUE_BITS = {(4, 2): 19, (8, 2): 20, (16, 2): 21, (16, 4): 25}
+B_BITS = {(4, 2): 18, (8, 2): 19, (16, 2): 20, (16, 4): 22}
 
 #: Per row and lane ``(a, b)``; scales; minima.
 Item = tuple[list[list[tuple[int, int]]], list[int], list[int]]
 
 
 @cache
-def component(rows: int, head_dim: int, chunk: int = 8) -> ScaleBank:
+def component(rows: int, head_dim: int, chunk: int = 8, value_bits: int = 2) -> ScaleBank:
     """One build for all configurations with the same of all: nothing else changes the bank."""
-    config = AttentionConfig(rows=rows, head_dim=head_dim, chunk=chunk)
+    config = AttentionConfig(rows=rows, head_dim=head_dim, chunk=chunk, value_bits=value_bits)
     return ScaleBank(config, tag_bits=TAG_BITS)
 
 
 def a_bits(config: AttentionConfig) -> tuple[int, ...]:
     """Signed bits of ``a`` by lane."""
-    return (KEY_BITS[config.head_dim], *[VALUE_BITS[config.chunk]] * (LANES - 1))
+    of_values = VALUE_BITS[config.chunk, config.value_bits]
+    return (KEY_BITS[config.head_dim], *[of_values] * (LANES - 1))
+
+
+def b_bits(config: AttentionConfig) -> int:
+    return B_BITS[config.chunk, config.value_bits]
 
 
 def extremes(bits: int) -> tuple[int, ...]:
@@ -71,7 +77,7 @@ def corner_items(config: AttentionConfig) -> list[Item]:
         for minimum in FP16_CORNERS:
             for choice in range(5):
                 a = [extremes(bits)[choice] for bits in a_bits(config)]
-                b = extremes(B_BITS[config.chunk])[(choice + index) % 5]
+                b = extremes(b_bits(config))[(choice + index) % 5]
                 items.append(same_in_every_row(rows, a, b, scale, minimum))
     for exponent in (1, 2, 3, 4, 5, 6, 15, 16, 17):
         # Up to 6 and at 16, mantissa * a * 2**(exponent - 1) is an odd multiple of 2**15: a tie.
@@ -95,7 +101,7 @@ def random_items(rng: random.Random, config: AttentionConfig, number: int) -> li
     return [
         (
             [
-                [(any_sum(bits), any_sum(B_BITS[config.chunk])) for bits in a_bits(config)]
+                [(any_sum(bits), any_sum(b_bits(config))) for bits in a_bits(config)]
                 for _ in range(config.rows)
             ],
             [any_fp16() for _ in range(LANES)],
@@ -116,7 +122,7 @@ def twin(items: list[Item]) -> list[list[list[int]]]:
 def check(name: str, items: list[Item], **options: Any) -> Run:
     """Compare a run with the twin, tags included; return the run."""
     config = CONFIGS[name]
-    bank = component(config.rows, config.head_dim, config.chunk)
+    bank = component(config.rows, config.head_dim, config.chunk, config.value_bits)
     shape = bank.sums.p.shape()
     sent = [
         pack(
@@ -132,7 +138,7 @@ def check(name: str, items: list[Item], **options: Any) -> Run:
     ]
     run = simulate(
         bank,
-        name=f"scale_bank_{config.rows}_rows_{config.head_dim}_{config.chunk}",
+        name=f"scale_bank_{config.rows}_rows_{config.head_dim}_{config.chunk}_{config.value_bits}",
         inputs={"sums": sent},
         outputs={"scaled": len(items)},
         **options,
@@ -193,7 +199,9 @@ def test_largest_dense_keys(name: str) -> None:
     sent = [same_in_every_row(config.rows, [a, 0, 0, 0], -1, UNIT_SCALE, 0) for a in sums]
     sent += [same_in_every_row(config.rows, [a, 0, 0, 0], -1, 0x7BFF, 0) for a in sums[:2]]
     run = check(name, sent)
-    shape = component(config.rows, config.head_dim, config.chunk).scaled.p.shape()
+    shape = component(
+        config.rows, config.head_dim, config.chunk, config.value_bits
+    ).scaled.p.shape()
     found = [unpack(shape, bits)["y"] for bits in run.outputs["scaled"]]
     # 65504 * 2**8 * largest needs 48 bits and more.
     limit = 1 << SCALED_BITS - 1

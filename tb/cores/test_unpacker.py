@@ -16,7 +16,7 @@ from hw.config import BEAT_BYTES, AttentionConfig
 from hw.cores.payloads import BEAT, segment_header, slot_bits, work_layout
 from hw.cores.unpacker import Unpacker
 from hw.formats import KVFormat
-from tb.cores.segments import CONFIGS, EXTREMES, Cache, Segment, play
+from tb.cores.segments import EXTREMES, FEW, Cache, Segment, play
 from tb.cores.side_by_side import SideBySide
 from tb.harness import Run, unpack
 
@@ -65,15 +65,15 @@ class Counted(wiring.Component):
 
 @cache
 def bench() -> SideBySide:
-    return SideBySide({name: Counted(config) for name, config in CONFIGS.items()})
+    return SideBySide({name: Counted(config) for name, config in FEW.items()})
 
 
 def observed(run: Run, unit: str, name: str) -> Any:
-    return unpack(counts_layout(CONFIGS[unit]), run.observed[f"{unit}__{name}"])
+    return unpack(counts_layout(FEW[unit]), run.observed[f"{unit}__{name}"])
 
 
 def run_all(segments: dict[str, list[Segment]], **options: Any) -> Run:
-    names = [f"{unit}__{name}" for unit in CONFIGS for name in (*COUNTS, *EVENTS)]
+    names = [f"{unit}__{name}" for unit in FEW for name in (*COUNTS, *EVENTS)]
     return play(bench(), "unpacker", segments, observe=names, **options)
 
 
@@ -81,7 +81,7 @@ def shuffled(
     rng: random.Random, unit: str, count: int, *, bad_scales: bool = False
 ) -> list[Segment]:
     """Segments of several caches in an order that no sequencer would choose."""
-    config = CONFIGS[unit]
+    config = FEW[unit]
     caches = [
         Cache(
             config,
@@ -139,7 +139,7 @@ def test_payload_widths() -> None:
         "narrow": (2, 3, 1, 2),
     }
     for name, (slots, groups, parts, keys) in sizes.items():
-        config = CONFIGS[name]
+        config = FEW[name]
         assert slot_bits(config) == slots
         unpacker = Unpacker(config)
         assert unpacker.header.payload.shape().size == 3 + slots + keys + 2 + 2
@@ -153,8 +153,8 @@ def test_payload_widths() -> None:
 def test_random_order(stall: float, seed: int) -> None:
     print(f"seed {seed}")
     rng = random.Random(seed + round(10 * stall))
-    run = run_all({unit: shuffled(rng, unit, 15) for unit in CONFIGS}, stall=stall, seed=seed)
-    for unit, config in CONFIGS.items():
+    run = run_all({unit: shuffled(rng, unit, 15) for unit in FEW}, stall=stall, seed=seed)
+    for unit, config in FEW.items():
         for name in COUNTS:
             assert observed(run, unit, name) == [0] * config.jobs_in_flight
 
@@ -163,15 +163,15 @@ def test_random_order(stall: float, seed: int) -> None:
 def test_stalls_on_one_stream(stream_name: str, seed: int) -> None:
     print(f"seed {seed}")
     rng = random.Random(seed)
-    stall = {f"{unit}__{stream_name}": 0.9 for unit in CONFIGS}
-    run_all({unit: shuffled(rng, unit, 10) for unit in CONFIGS}, stall=stall, seed=seed)
+    stall = {f"{unit}__{stream_name}": 0.9 for unit in FEW}
+    run_all({unit: shuffled(rng, unit, 10) for unit in FEW}, stall=stall, seed=seed)
 
 
 @pytest.mark.parametrize("reset_at", [60, 211])
 def test_reset_in_flight(reset_at: int, seed: int) -> None:
     print(f"seed {seed}")
     rng = random.Random(seed + reset_at)
-    segments = {unit: shuffled(rng, unit, 12) for unit in CONFIGS}
+    segments = {unit: shuffled(rng, unit, 12) for unit in FEW}
     run_all(segments, stall=0.3, seed=seed, reset_at=reset_at)
 
 
@@ -179,7 +179,7 @@ def test_reset_in_flight(reset_at: int, seed: int) -> None:
 def test_errors_are_told_with_their_slot(stall: float, seed: int) -> None:
     print(f"seed {seed}")
     rng = random.Random(seed)
-    segments = {unit: shuffled(rng, unit, 15, bad_scales=True) for unit in CONFIGS}
+    segments = {unit: shuffled(rng, unit, 15, bad_scales=True) for unit in FEW}
     errors = {
         unit: [
             [i for i in range(len(segment.data) // BEAT_BYTES) if rng.random() < 0.2]
@@ -189,7 +189,7 @@ def test_errors_are_told_with_their_slot(stall: float, seed: int) -> None:
     }
     run = run_all(segments, errors=errors, stall=stall, seed=seed)
     for unit, each in segments.items():
-        marked = [0] * CONFIGS[unit].jobs_in_flight
+        marked = [0] * FEW[unit].jobs_in_flight
         not_finite = list(marked)
         for segment, indices in zip(each, errors[unit], strict=True):
             marked[segment.slot] += len(indices)
@@ -206,14 +206,14 @@ def test_errors_are_told_with_their_slot(stall: float, seed: int) -> None:
 
 @pytest.mark.parametrize("unit", ["tiny", "lm"])
 def test_a_beat_in_every_cycle_of_a_job(unit: str) -> None:
-    cached = Cache(CONFIGS[unit], chunks=16, tail=19, seed=1)
+    cached = Cache(FEW[unit], chunks=16, tail=19, seed=1)
     segments = job(cached, [3, 15, 0, 7, 8], slot=1) + job(cached, [1, 2, 9, 10], slot=2)
     run = run_all({unit: segments})
     beats = sum(len(segment.data) for segment in segments) // BEAT_BYTES
     print(f"{unit}: {beats} beats, {run.cycles} cycles")
     # Each job has one delta record with tail values behind it. They make steps from their first
     # beat on and so wait for the record's, which come from the third cycle on.
-    layout = KVFormat(CONFIGS[unit])
+    layout = KVFormat(FEW[unit])
     waits = 2 * (2 + layout.delta_elements - layout.delta_bytes // BEAT_BYTES)
     # A beat comes one cycle after its header, the last step two cycles after its scales.
     assert run.cycles == 1 + 1 + beats + waits + 1
@@ -225,19 +225,19 @@ def test_a_beat_in_every_cycle_of_a_job(unit: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "latencies"),
     [
-        ("base_keys", {"tiny": 4, "lm": 4, "wide": 16, "broad": 12, "narrow": 6}),
-        ("tail_keys", {"tiny": 5, "lm": 5, "wide": 17, "broad": 14, "narrow": 7}),
-        ("tail_values", dict.fromkeys(CONFIGS, 0)),
-        ("deltas", {"tiny": 2, "lm": 2, "wide": 3, "broad": 4, "narrow": 2}),
-        ("values", {"tiny": 8, "lm": 14, "wide": 26, "broad": 76, "narrow": 11}),
+        ("base_keys", {"tiny": 4, "lm": 4, "wide": 16, "narrow": 6, "codes64": 12}),
+        ("tail_keys", {"tiny": 5, "lm": 5, "wide": 17, "narrow": 7, "codes64": 14}),
+        ("tail_values", dict.fromkeys(FEW, 0)),
+        ("deltas", {"tiny": 2, "lm": 2, "wide": 4, "narrow": 3, "codes64": 5}),
+        ("values", {"tiny": 8, "lm": 14, "wide": 45, "narrow": 11, "codes64": 127}),
     ],
 )
 def test_latency(kind: str, latencies: dict[str, int]) -> None:
     """Cycles from a segment's first beat to its first step, less one for the output register."""
     segments = {
         unit: [getattr(Cache(config, chunks=16, tail=16, seed=1), kind)(0)]
-        for unit, config in CONFIGS.items()
+        for unit, config in FEW.items()
     }
     run = run_all(segments)
-    first = {unit: run.first_output_cycle[f"{unit}__work"] for unit in CONFIGS}
+    first = {unit: run.first_output_cycle[f"{unit}__work"] for unit in FEW}
     assert first == {unit: 1 + 1 + latency + 1 for unit, latency in latencies.items()}

@@ -12,9 +12,18 @@ from tb.cores.segments import CONFIGS, EXTREMES, Cache, Segment, play
 from tb.cores.side_by_side import SideBySide
 
 #: Beats of codes before the scales.
-CODE_BEATS = {"tiny": 7, "lm": 13, "wide": 25, "broad": 74, "narrow": 10}
-#: Cycles from the last beat to the last step.
-BEHIND = {"tiny": 0, "lm": 0, "wide": 0, "broad": 50, "narrow": 1}
+CODE_BEATS = {
+    "tiny": 7,
+    "lm": 13,
+    "wide": 43,
+    "broad": 74,
+    "narrow": 10,
+    "codes32": 6,
+    "codes64": 125,
+}
+#: Cycles from the last beat to the last step, of eight records behind each other: what is left of
+#: one record's steps holds the next one's back, with both digits of long chunks also its beats.
+BEHIND = {"tiny": 0, "lm": 0, "wide": 64, "broad": 50, "narrow": 1, "codes32": 23, "codes64": 494}
 
 
 @cache
@@ -61,6 +70,6 @@ def test_exact_cycles(name: str) -> None:
     # The first beat is offered in cycle 1, every beat takes a cycle, the last one is padding or
     # has a step behind it. Two steps to a beat of scales leave as many as there are such beats.
     assert run.cycles == 1 + beats + BEHIND[name]
-    # The queue of the scales for chunks of 16 tokens is a memory.
-    latency = 2 if name == "broad" else 1
+    # A queue of scales above 8 beats is a memory.
+    latency = 2 if name in ("wide", "broad", "codes64") else 1
     assert run.first_output_cycle == {f"{name}__work": 1 + CODE_BEATS[name] + latency}

@@ -69,18 +69,28 @@ PUBLISHED = AttentionConfig(head_dim=128, rows=1)
         ),
         (replace(preset("tiny"), tail_value_bits=8), {"tail_value_bytes": 256}),
         (
+            replace(PUBLISHED, key_bits=4, mask_scope="chunk"),
+            {
+                "base_block_bytes": 640,  # 8 x (64 B codes + 16 B scales)
+                "delta_mask_bytes": 16,
+                "delta_bytes": 192,  # 16 + 7 x 4 x 48 bits = 184
+            },
+        ),
+        (
             AWKWARD["channels96"],
             {
                 "key_scale_bytes": 96,  # 4 keys x 6 groups x 4 B
                 "tail_scale_bytes": 16,  # 8 B, to a beat
-                "tail_key_bytes": 512,  # 96 + 16 + 384 = 496
+                "key_code_bytes": 192,  # 4 keys x 96 channels of 4 bits
+                "tail_key_bytes": 320,  # 96 + 16 + 192 = 304
                 "tail_value_bytes": 768,
-                "delta_element_bits": 54,  # 16 + 2 x 3 + 32
+                "delta_mask_bytes": 16,  # 96 bits
+                "delta_element_bits": 44,  # 4 x 3 + 32
                 "delta_elements": 18,
-                "delta_bytes": 128,  # 972 bits = 122 B
-                "value_channel_bits": 13,  # 3 x 3 + 4
-                "value_code_bytes": 160,  # 156
-                "value_bytes": 544,
+                "delta_bytes": 128,  # 16 + 99
+                "value_channel_bits": 23,  # 3 x 5 + 8
+                "value_code_bytes": 288,  # 276
+                "value_bytes": 672,
             },
         ),
         (
@@ -90,12 +100,13 @@ PUBLISHED = AttentionConfig(head_dim=128, rows=1)
                 "tail_scale_bytes": 32,  # two beats
                 "tail_key_bytes": 3296,  # 192 + 32 + 3072
                 "tail_value_bytes": 3072,
-                "delta_element_bits": 160,  # 64 + 2 x 32 + 32
+                "delta_mask_bytes": 0,
+                "delta_element_bits": 224,  # 64 + 4 x 32 + 32
                 "delta_elements": 45,
-                "delta_bytes": 928,  # 900
-                "value_channel_bits": 49,  # 15 x 3 + 4
-                "value_code_bytes": 1184,  # 1176
-                "value_bytes": 1952,
+                "delta_bytes": 1280,  # 1260
+                "value_channel_bits": 83,  # 15 x 5 + 8
+                "value_code_bytes": 2000,  # 1992
+                "value_bytes": 2784,  # 2000 + 768 = 2768
             },
         ),
     ],
@@ -106,24 +117,33 @@ def test_sizes(config: AttentionConfig, sizes: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("head_dim", "group", "key_keep", "chunk", "tail_value_bits"),
+    ("head_dim", "group", "key_keep", "chunk", "wide", "mask_scope"),
     [
         sizes
         for sizes in product(
-            (32, 64, 96, 128, 192, 256), (16, 32, 64), (1, 5, 8), (4, 8, 16), (8, 16)
+            (32, 64, 96, 128, 192, 256),
+            (16, 32, 64),
+            (1, 5, 8),
+            (4, 8, 16),
+            (False, True),
+            ("token", "chunk"),
         )
         if sizes[0] % sizes[1] == 0
     ],
 )
 def test_alignment(
-    head_dim: int, group: int, key_keep: int, chunk: int, tail_value_bits: int
+    head_dim: int, group: int, key_keep: int, chunk: int, wide: bool, mask_scope: str
 ) -> None:
     config = AttentionConfig(
         head_dim=head_dim,
         group=group,
         key_keep=key_keep,
         chunk=chunk,
-        tail_value_bits=tail_value_bits,
+        key_bits=8 if wide else 4,
+        key_delta_bits=4 if wide else 2,
+        mask_scope=mask_scope,
+        value_bits=4 if wide else 2,
+        tail_value_bits=16 if wide else 8,
     )
     layout = KVFormat(config)
     for size in (
@@ -135,10 +155,17 @@ def test_alignment(
         *(half for mode in Mode for half in layout.block_bytes(mode)),
     ):
         assert size % BURST_BYTES == 0
-    for section in (layout.key_scale_bytes, layout.tail_scale_bytes, layout.value_code_bytes):
+    for section in (
+        layout.key_scale_bytes,
+        layout.tail_scale_bytes,
+        layout.key_code_bytes,
+        layout.delta_mask_bytes,
+        layout.value_code_bytes,
+    ):
         assert section % 16 == 0
     # Padding is less than a burst in each record.
-    assert 0 <= layout.delta_bytes * 8 - layout.delta_elements * layout.delta_element_bits < 256
+    elements = layout.delta_elements * layout.delta_element_bits
+    assert 0 <= 8 * (layout.delta_bytes - layout.delta_mask_bytes) - elements < 256
     assert 0 <= layout.value_bytes - layout.value_code_bytes - layout.value_scale_bytes < 32
 
 
@@ -239,7 +266,7 @@ def test_codes() -> None:
     assert (Mode.DENSE8.code_bytes, Mode.DENSE16.code_bytes) == (1, 2)
     assert [(kind.name, kind.value) for kind in StepKind] == [
         ("KEYS", 0),
-        ("DELTAS", 1),
+        ("KEY_DIGITS", 1),
         ("VALUES", 2),
         ("TAIL_VALUES", 3),
     ]
