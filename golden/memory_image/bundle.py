@@ -74,7 +74,15 @@ def load_golden(path: Path, config: AttentionConfig) -> tuple[int, Arrays]:
         stored_hash = int(content.pop("config_hash"))
         seed = int(content.pop("seed"))
         checksum = str(content.pop("checksum"))
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        OSError,
+        EOFError,
+        KeyError,
+        ValueError,
+        NotImplementedError,  # of a compression that zipfile does not know
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         if isinstance(error, FileNotFoundError):
             raise
         raise GoldenDataError(f"{path.name} must be an intact golden data file: {error}") from error

@@ -135,8 +135,8 @@ def test_payload_widths() -> None:
         "tiny": (2, 1, 1, 3),
         "lm": (2, 1, 1, 3),
         "wide": (3, 3, 1, 3),
-        "broad": (2, 2, 2, 4),
         "narrow": (2, 3, 1, 2),
+        "codes64": (2, 2, 2, 4),
     }
     for name, (slots, groups, parts, keys) in sizes.items():
         config = FEW[name]
@@ -145,7 +145,7 @@ def test_payload_widths() -> None:
         assert unpacker.header.payload.shape().size == 3 + slots + keys + 2 + 2
         assert unpacker.beats.payload.shape().size == 128 + 2
         tag = 3 + slots + 6 + 16
-        assert unpacker.work.payload.shape().size == 2 + 128 + 2 + 128 + groups + parts + tag + 1
+        assert unpacker.work.payload.shape().size == 2 + 128 + 3 + 128 + groups + parts + tag + 1
         assert len(unpacker.memory_error_slot) == len(unpacker.scale_error_slot) == slots
 
 
@@ -199,7 +199,7 @@ def test_errors_are_told_with_their_slot(stall: float, seed: int) -> None:
             )
             bad = (numbers & 0x7C00) == 0x7C00
             not_finite[segment.slot] += int(bad.any(-1).sum())
-        assert sum(not_finite) > 20
+        assert sum(not_finite) > 10
         assert observed(run, unit, "memory_errors") == marked
         assert observed(run, unit, "scale_errors") == not_finite
 

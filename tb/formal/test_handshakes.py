@@ -13,11 +13,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from amaranth.hdl import Const
+from amaranth.hdl import Cat, Const, ValueLike
 from amaranth.lib import wiring
 
 from hw.config import AttentionConfig, preset
 from hw.cores.contribution_merge import ContributionMerge
+from hw.cores.delta_unpacker import DeltaUnpacker
+from hw.cores.dot_collector import DotCollector
 from hw.cores.gearbox import Gearbox
 from hw.cores.job_intake import JobIntake
 from hw.cores.job_retire import JobRetire
@@ -25,6 +27,7 @@ from hw.cores.key_accumulator import KeyAccumulator
 from hw.cores.key_unpacker import KeyUnpacker
 from hw.cores.normaliser import Normaliser
 from hw.cores.operand_select import OperandSelect
+from hw.cores.scale_bank import ScaleBank
 from hw.cores.score_collector import ScoreCollector
 from hw.cores.score_unit import ScoreUnit
 from hw.cores.selector import Selector
@@ -63,6 +66,26 @@ def gearbox(_config: AttentionConfig) -> Gearbox:
     return Gearbox(element_bits=48, elements=5)
 
 
+def one_delta(config: AttentionConfig) -> DeltaUnpacker:
+    """Fewer codes to expand than in a real record; nothing else depends on their number."""
+    return DeltaUnpacker(replace(config, key_keep=1))
+
+
+def wide_deltas(config: AttentionConfig) -> DeltaUnpacker:
+    """Two steps for each group, and the masks of a chunk, which wait for the record before."""
+    return DeltaUnpacker(replace(config, key_keep=1, key_delta_bits=4, mask_scope="chunk"))
+
+
+def wide_codes(config: AttentionConfig) -> DotCollector:
+    """Every sum is put together from two steps."""
+    return DotCollector(replace(config, key_bits=4, key_delta_bits=4, value_bits=4))
+
+
+def scale_bank(config: AttentionConfig) -> ScaleBank:
+    """All lanes move together: one stands for them."""
+    return ScaleBank(config, tag_bits=1, lanes=1)
+
+
 FAST: list[Callable[[AttentionConfig], wiring.Component]] = [
     gearbox,
     JobRetire,
@@ -70,10 +93,15 @@ FAST: list[Callable[[AttentionConfig], wiring.Component]] = [
 ]
 SLOW: list[Callable[[AttentionConfig], wiring.Component]] = [
     ContributionMerge,
+    one_delta,
+    wide_deltas,
+    DotCollector,
+    wide_codes,
     JobIntake,
     KeyAccumulator,
     KeyUnpacker,
     Normaliser,
+    scale_bank,
     ScoreCollector,
     ScoreUnit,
     Sequencer,
@@ -132,6 +160,22 @@ OTHERS: list[Callable[[AttentionConfig], wiring.Component]] = [
 ]
 
 
+def shown_payload(unit: wiring.Component, name: str) -> ValueLike | None:
+    """What stands for the payload of an output stream; None for all of it.
+
+    Of sums that the collector may add in the cycle of the offer, the two lowest bits: why a carry
+    chain gives the same number again is not for a solver to find out.
+    """
+    if not isinstance(unit, DotCollector):
+        return None
+    if name == "tail":
+        return Cat(v[place] for v in unit.tail.payload.v[0] for place in (0, 8))
+    sums = unit.sums.payload
+    lanes = sums.lane[0]
+    numbers = [number[:2] for lane in lanes for number in (lane.a, lane.b)]
+    return Cat(sums.tag, sums.scale, sums.minimum, *numbers)
+
+
 def offering(unit: wiring.Component, *, deaf: bool = False) -> tuple[Bench, list[str]]:
     """Return the claims, and the names of the output streams."""
     bench = Bench(unit)
@@ -143,7 +187,7 @@ def offering(unit: wiring.Component, *, deaf: bool = False) -> tuple[Bench, list
             bench.assume_stream_rule(name)
             continue
         outputs.append(name)
-        ready = payload = None
+        ready, payload = None, shown_payload(unit, name)
         if deaf:
             # What a memory holds that was never written is not what this is about.
             payload = Const(0)

@@ -47,10 +47,15 @@ from tb.configurations import AWKWARD
 TINY = preset("tiny")
 LM = preset("lm")
 ONE_BYTE = replace(TINY, name="one_byte", tail_value_bits=8)
+FOUR_BITS = replace(
+    TINY, name="four_bits", key_bits=4, key_delta_bits=4, mask_scope="chunk", value_bits=4
+)
 ROUND_TRIP = [
     TINY,
     LM,
     ONE_BYTE,
+    FOUR_BITS,
+    replace(TINY, name="chunk_mask", mask_scope="chunk"),
     replace(LM, name="large", head_dim=128, window=32),
     *AWKWARD.values(),
 ]
@@ -173,6 +178,81 @@ def test_chunk_record_by_hand() -> None:
     record = delta + codes + scales
     assert len(record) == 384
     assert pack_chunks(hand_window(), TINY) == record + second
+
+
+def four_bit_window() -> CompressedWindow:
+    """The scales of `hand_window` with codes of 4 bits and masks of the whole chunk."""
+    window = hand_window()
+    base = torch.zeros_like(window.base_codes)
+    base[0, 0] = torch.arange(32) % 16
+    base[0, 1] = 15
+    mask = torch.zeros_like(window.delta_mask)
+    mask[..., :4] = 1
+    mask[0, 0] = 0
+    mask[0, 0, :, 0, [0, 3, 9, 15]] = 1
+    mask[0, 0, :, 1, [1, 2, 3, 4]] = 1
+    codes = torch.zeros_like(mask)
+    codes[0, 0, 0, 0, [0, 3, 9, 15]] = torch.tensor([1, 2, 3, 15])
+    codes[0, 0, 0, 1, [1, 2, 3, 4]] = torch.tensor([8, 0, 0, 4])
+    value_base = torch.zeros_like(window.value_base)
+    value_base[0, 0, [0, 31]] = torch.tensor([0xAB, 1])
+    value_mask = torch.zeros_like(window.value_mask)
+    value_mask[0, 0, [0, 2, 5], 0] = 1
+    value_codes = torch.zeros_like(value_mask)
+    value_codes[0, 0, [0, 2, 5], 0] = torch.tensor([15, 8, 1])
+    return replace(
+        window,
+        base_codes=base,
+        delta_mask=mask,
+        delta_codes=codes,
+        value_base=value_base,
+        value_mask=value_mask,
+        value_codes=value_codes,
+    )
+
+
+def test_records_of_four_bits_by_hand() -> None:
+    """Two codes of a key to a byte, one mask of a chunk and group, channels of 43 bits.
+
+    Channel 0: codes 15 + 8 * 2**8 + 1 * 2**20 = 0x10080F; mask 1 + 4 + 32 = 0x25; base 0xAB;
+    together 0x10080F + 0x25 * 2**28 + 0xAB * 2**35 = 0x55A5010080F.
+    Channel 31: base 1 at bit 31 * 43 + 35 = 1368, bit 0 of byte 171.
+    """
+    window = four_bit_window()
+    keys = hexes("10 32 54 76 98 BA DC FE") * 2 + b"\xff" * 16 + bytes(96)
+    assert pack_base_blocks(window, FOUR_BITS) == HAND_SCALES + keys
+    masks = hexes("09 82 1E 00") + bytes(12)
+    first = hexes("21 F3 00 34 00 B8") + hexes("08 40 00 3C 00 BC")
+    empty = hexes("00 00 A8 00 00 00")
+    delta = masks + first + 12 * empty + bytes(28)
+    codes = hexes("0F 08 10 50 5A 05") + bytes(165) + b"\x01" + bytes(4)
+    scales = hexes("00 42 00 C5") + 30 * hexes("A8 00 00 00") + hexes("00 3C 00 00") + bytes(16)
+    second = hexes("0F 00 0F 00") + bytes(12) + 14 * empty + bytes(28) + bytes(176) + scales
+    record = delta + codes + scales
+    assert len(record) == 448
+    assert pack_chunks(window, FOUR_BITS) == record + second
+    padded = build(FOUR_BITS, "random", 33, 0)
+    whole = replace(padded, closed=window)
+    regions = (pack_base_blocks(window, FOUR_BITS), pack_chunks(window, FOUR_BITS))
+    tail = pack_tail(padded.tail, FOUR_BITS)
+    assert same(unpack_cache(*regions, tail, 33, FOUR_BITS), whole)
+
+
+def test_tokens_of_a_chunk_share_a_mask() -> None:
+    window = four_bit_window()
+    mask = window.delta_mask.clone()
+    mask[0, 1, 6, 0, [3, 4]] = torch.tensor([0, 1])
+    torn = replace(window, delta_mask=mask)
+    with pytest.raises(
+        RecordError, match=r"^delta mask must be the same for every token of a chunk$"
+    ):
+        pack_chunks(torn, FOUR_BITS)
+    assert pack_chunks(torn, replace(FOUR_BITS, mask_scope="token"))
+    cache = build(FOUR_BITS, "random", 33, 0)
+    base, tail = pack_base_blocks(window, FOUR_BITS), pack_tail(cache.tail, FOUR_BITS)
+    overfull = b"\x0b" + pack_chunks(window, FOUR_BITS)[1:]
+    with pytest.raises(RecordError, match=r"^delta mask must have 4 ones, not 5$"):
+        unpack_cache(base, overfull, tail, 33, FOUR_BITS)
 
 
 def hand_tail(bits: int) -> Tail:

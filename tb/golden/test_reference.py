@@ -36,6 +36,7 @@ from golden.tensors import random as random_tensors
 from hw.config import AttentionConfig, preset
 
 TINY = preset("tiny")
+FOUR_BITS = replace(TINY, key_bits=4, key_delta_bits=4, mask_scope="chunk", value_bits=4)
 FP16_STEP = 2.0**-11
 
 
@@ -234,9 +235,9 @@ def test_window_by_hand() -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("name", ["tiny", "lm"])
+@pytest.mark.parametrize("name", ["tiny", "lm", "four_bits"])
 def test_window_properties(name: str, case: str) -> None:
-    config = preset(name)
+    config = FOUR_BITS if name == "four_bits" else preset(name)
     tensors, sums, cache = build(case, 4 * config.window + 1, 7, config)
     closed = cache.closed
     count = config.closed_tokens(cache.context)
@@ -247,7 +248,7 @@ def test_window_properties(name: str, case: str) -> None:
         compress_tail(tensors.keys, tensors.values, config), config
     )
     salient = sums[:count].reshape(-1, 8).argmax(-1) + torch.arange(0, count, 8)
-    base = quantise(entered[salient], 8, config.group)
+    base = quantise(entered[salient], config.key_bits, config.group)
     assert torch.equal(closed.base_codes.flatten(0, 1), base.codes)
     assert torch.equal(closed.base_scale.flatten(0, 1), base.scale)
 
@@ -255,13 +256,16 @@ def test_window_properties(name: str, case: str) -> None:
     assert bool((closed.delta_mask.sum(-1) == config.key_keep).all())
     kept = closed.value_mask.reshape(-1, config.value_group // 8 * 7, config.head_dim).sum(1)
     assert bool((kept == config.value_keep).all())
-    for codes, mask in (
-        (closed.delta_codes, closed.delta_mask),
-        (closed.value_codes, closed.value_mask),
+    for codes, mask, bits in (
+        (closed.delta_codes, closed.delta_mask, config.key_delta_bits),
+        (closed.value_codes, closed.value_mask, config.value_bits),
     ):
-        assert set(codes.unique().tolist()) <= {0, 1, 2, 3}
+        assert set(codes.unique().tolist()) <= set(range(1 << bits))
         assert not bool((codes * (1 - mask)).any())
-    assert set(closed.value_base.unique().tolist()) <= set(range(16))
+    assert set(closed.base_codes.unique().tolist()) <= set(range(1 << config.key_bits))
+    assert set(closed.value_base.unique().tolist()) <= set(range(1 << 2 * config.value_bits))
+    shared = (closed.delta_mask == closed.delta_mask[:, :, :1]).all()
+    assert bool(shared) == (config.mask_scope == "chunk" or case == "all_zero")
 
     # Every scale is positive and finite, every minimum finite.
     for field in fields(closed):
@@ -278,7 +282,7 @@ def test_window_properties(name: str, case: str) -> None:
     ordered = entered[order]
     scale = from_fp16(closed.delta_scale).repeat_interleave(config.group, -1)
     low = from_fp16(closed.delta_minimum).repeat_interleave(config.group, -1)
-    bound = scale / 2 + FP16_STEP * (low.abs() + 4 * scale)
+    bound = scale / 2 + FP16_STEP * (low.abs() + 2**config.key_delta_bits * scale)
     error = (keys - ordered).reshape(3, -1, 8, config.head_dim)[:, :, 1:].abs()
     mask = closed.delta_mask.flatten(-2).bool()
     assert bool((error <= bound)[mask].all())
@@ -290,31 +294,37 @@ def test_window_properties(name: str, case: str) -> None:
     value_mask = torch.cat((torch.zeros_like(closed.value_mask[:, :, :1]), closed.value_mask), 2)
     value_mask = value_mask.reshape(count, -1).bool()
     value_error = (values - entered_values[order]).abs()
-    assert bool((value_error <= step / 2 + FP16_STEP * (floor.abs() + 4 * step))[value_mask].all())
+    steps = 2**config.value_bits
+    bound = step / 2 + FP16_STEP * (floor.abs() + steps * step)
+    assert bool((value_error <= bound)[value_mask].all())
     others = values.reshape(-1, 8, config.head_dim)[:, 1:]
     assert not bool(others[~value_mask.reshape(-1, 8, config.head_dim)[:, 1:]].any())
 
 
-def test_pruning_keeps_the_largest() -> None:
+@pytest.mark.parametrize("scope", ["token", "chunk"])
+@pytest.mark.parametrize("bits", [2, 4])
+def test_pruning_keeps_the_largest(scope: str, bits: int) -> None:
     """Against a slow selection by (size, index) from the unpruned codes."""
-    tensors, sums, cache = build("ties", 33, 5)
-    keys, values = dequantise_tail(compress_tail(tensors.keys, tensors.values, TINY), TINY)
-    order = order_window(sums[:16], TINY)
+    config = replace(TINY, key_delta_bits=bits, mask_scope=scope, value_bits=bits)
+    tensors, sums, cache = build("ties", 33, 5, config)
+    keys, values = dequantise_tail(compress_tail(tensors.keys, tensors.values, config), config)
+    order = order_window(sums[:16], config)
     base = base_keys(cache.closed)[0]
     for chunk in range(2):
+        difference = keys[order[chunk * 8 + 1 : chunk * 8 + 8]] - base[chunk]
+        of_tokens = dequantise(quantise(difference, bits, 16)).abs().reshape(7, 2, 16)
         for token in range(1, 8):
-            difference = keys[order[chunk * 8 + token]] - base[chunk]
-            sizes = dequantise(quantise(difference, 2, 16)).abs().reshape(2, 16).tolist()
-            for group, size in enumerate(sizes):
+            sizes = of_tokens[token - 1] if scope == "token" else sum(of_tokens)
+            for group, size in enumerate(sizes.tolist()):
                 best = sorted(range(16), key=lambda i: (-size[i], i))[:4]
                 mask = cache.closed.delta_mask[0, chunk, token - 1, group]
                 assert mask.nonzero().flatten().tolist() == sorted(best)
     for channel in range(32):
         column = values[order, channel].clone()
         column[[0, 8]] = 0
-        sizes = dequantise(quantise(column, 2, 16)).abs().tolist()
+        value_sizes = dequantise(quantise(column, bits, 16)).abs().tolist()
         others = [i for i in range(16) if i % 8]
-        best = sorted(others, key=lambda i: (-sizes[i], i))[:6]
+        best = sorted(others, key=lambda i: (-value_sizes[i], i))[:6]
         mask = cache.closed.value_mask[0, :, :, channel].flatten()
         assert [others[i] for i in mask.nonzero().flatten().tolist()] == sorted(best)
 

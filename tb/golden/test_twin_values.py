@@ -21,6 +21,7 @@ from hw.config import AttentionConfig, preset
 
 TINY = preset("tiny")
 BYTES = replace(TINY, tail_value_bits=8)
+FOUR_BITS = replace(TINY, value_bits=4)
 ONE, MINUS_ONE, LARGEST, LOWEST = 0x3C00, 0xBC00, 0x7BFF, 0xFBFF
 
 
@@ -85,6 +86,27 @@ def test_extreme_chunk_does_not_saturate(minimum: int) -> None:
     assert abs(round(real)) < 1 << 44
 
 
+def test_chunk_of_four_bits_by_hand() -> None:
+    """Weights 1/2 and 1/4: 0.5 * (170 * 1/17 - 1) + 0.25 * (9 - 1) = 6.5, times 17 in 2**-20."""
+    closed = chunk_of(base=170, mask=1, code=9, scale=ONE, minimum=MINUS_ONE)
+    found = chunk_contributions(weights(2048, 1024), closed, torch.tensor([0]), FOUR_BITS)
+    assert found[0, 0].tolist() == [round(17 * 6.5 * 2**20)] * TINY.head_dim
+
+
+@pytest.mark.parametrize("minimum", [LARGEST, LOWEST])
+def test_extreme_chunk_of_four_bits(minimum: int) -> None:
+    """A record that no compressor writes saturates; values of its size do not."""
+    full = torch.full((1, 2, TINY.chunk), 4095)
+    for scale, offset in ((LARGEST, minimum), (0x7041, LOWEST)):
+        closed = chunk_of(base=255, mask=1, code=15, scale=scale, minimum=offset)
+        found = chunk_contributions(full, closed, torch.tensor([0]), FOUR_BITS)
+        value = 15 * float(from_fp16(torch.tensor(scale))) + float(from_fp16(torch.tensor(offset)))
+        real = round(8 * 4095 * 17 * value * 256)
+        assert found.unique().tolist() == [min(real, (1 << 45) - 1)]
+        # Scale 8712: 15 of them reach from one end of the numbers to the other.
+        assert (abs(real) >= 1 << 45) == (scale == LARGEST)
+
+
 @pytest.mark.parametrize("config", [TINY, BYTES], ids=["16", "8"])
 @pytest.mark.parametrize(("bits", "code"), [(16, 1 << 14), (8, 1 << 6)])
 def test_tail_by_hand(config: AttentionConfig, bits: int, code: int) -> None:
@@ -131,19 +153,20 @@ def test_accumulation_by_hand() -> None:
     assert found[:, 0].tolist() == [10, -2]
 
 
-def test_chunks_in_real_numbers(seed: int) -> None:
+@pytest.mark.parametrize("config", [TINY, FOUR_BITS], ids=["2", "4"])
+def test_chunks_in_real_numbers(config: AttentionConfig, seed: int) -> None:
     """Within the roundings of the exact sums over the dequantised values."""
     print(f"seed {seed}")
     torch.manual_seed(seed)
-    tensors = random(TINY, TINY.window, seed)
-    window = compress_window(tensors.keys, tensors.values, torch.rand(TINY.window), TINY)
+    tensors = random(config, config.window, seed)
+    window = compress_window(tensors.keys, tensors.values, torch.rand(config.window), config)
     closed = chunk_view(
         CompressedWindow(**{name: x.unsqueeze(0) for name, x in vars(window).items()})
     )
-    p = torch.randint(0, 4096, (2, 2, TINY.chunk))
-    found = chunk_contributions(p, closed, torch.tensor([1, 0]), TINY)
-    values = dequantise_window(window, TINY)[1].flip(0)
-    wanted = p.double() @ values * 256 * 5
+    p = torch.randint(0, 4096, (2, 2, config.chunk))
+    found = chunk_contributions(p, closed, torch.tensor([1, 0]), config)
+    values = dequantise_window(window, config)[1].flip(0)
+    wanted = p.double() @ values * 256 * config.value_step_ratio
     assert (found - wanted).abs().max() <= 1
 
 
