@@ -154,9 +154,9 @@ def pack_chunks(closed: CompressedWindow, config: AttentionConfig) -> bytes:
     codes = closed.delta_codes.flatten(0, 1).numpy()
     pair = torch.stack((closed.delta_scale, closed.delta_minimum), -1).flatten(0, 1).numpy()
     kept = np.take_along_axis(codes, _kept(mask, config.key_keep), -1)
-    elements = (_bits(kept, config.key_delta_bits), _bits(pair, FP16_BITS))
+    elements = [_bits(kept, config.key_delta_bits), _bits(pair, FP16_BITS)]
     if config.mask_scope == "token":
-        elements = (_bits(mask, 1), *elements)
+        elements.insert(0, _bits(mask, 1))
         masks = np.zeros((len(mask), 0), np.uint8)
     else:
         masks = np.packbits(_rows(_bits(mask[:, 0], 1)), -1, bitorder="little")
@@ -244,11 +244,11 @@ def _unpack_closed(
     ]
     elements = elements.reshape(chunks, others, config.groups, layout.delta_element_bits)
     if config.mask_scope == "token":
-        code_at, mask = config.group, elements[..., : config.group]
+        code_at, mask_bits = config.group, elements[..., : config.group]
     else:
         shared = bits[:, : config.head_dim].reshape(chunks, 1, config.groups, config.group)
-        code_at, mask = 0, shared.repeat(others, 1)
-    mask = mask.astype(np.int64)
+        code_at, mask_bits = 0, shared.repeat(others, 1)
+    mask = mask_bits.astype(np.int64)
     _check_masks(mask, config)
     pair_at = code_at + config.key_delta_bits * config.key_keep
     codes = np.zeros_like(mask)

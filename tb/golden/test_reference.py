@@ -314,7 +314,7 @@ def test_pruning_keeps_the_largest(scope: str, bits: int) -> None:
         difference = keys[order[chunk * 8 + 1 : chunk * 8 + 8]] - base[chunk]
         of_tokens = dequantise(quantise(difference, bits, 16)).abs().reshape(7, 2, 16)
         for token in range(1, 8):
-            sizes = of_tokens[token - 1] if scope == "token" else sum(of_tokens)
+            sizes = of_tokens[token - 1] if scope == "token" else of_tokens.sum(0)
             for group, size in enumerate(sizes.tolist()):
                 best = sorted(range(16), key=lambda i: (-size[i], i))[:4]
                 mask = cache.closed.delta_mask[0, chunk, token - 1, group]
