@@ -29,6 +29,8 @@ CONFIGS = {
         preset("lm"), group=64, chunk=16, key_bits=4, key_delta_bits=4, value_bits=4
     ),
 }
+#: What the others show with other sizes.
+SLOW = ("rows4", "chunk4")
 #: FP16 2**-8, with which the scale bank leaves a sum as it is: 1024 * a >> 10.
 UNIT_SCALE = 0x1C00
 Fields = dict[str, Any]
@@ -293,7 +295,10 @@ def test_derived_widths(name: str) -> None:
     }
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(x, marks=pytest.mark.slow) if x in SLOW else x for x in CONFIGS],
+)
 def test_every_step_without_stalls(name: str) -> None:
     case = make_case(CONFIGS[name], 1, count=150)
     run = check(name, case)
