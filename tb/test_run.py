@@ -149,6 +149,14 @@ def test_required_bytes_by_hand() -> None:
     assert required_bytes(TINY, 33, Mode.DENSE8) == 33 * 2 * 32
     assert required_bytes(TINY, 33, Mode.DENSE16) == 33 * 2 * 32 * 2
     assert required_bytes(TINY, 33) < sum(KVFormat(TINY).traffic_bytes(33).values())
+    # 4-bit codes, and one mask of 32 channels for a chunk.
+    four = replace(TINY, key_bits=4, key_delta_bits=4, mask_scope="chunk", value_bits=4)
+    base = 2 * (16 + 2 * 4)
+    deltas = 2 * (4 + 14 * (4 * 4 + 32) / 8)
+    values = 2 * 32 * ((7 * 5 + 8) / 8 + 4)
+    tail = 17 * ((16 + 2 * 4) + (2 * 32 + 2))
+    assert required_bytes(four, 33) == base + deltas + values + tail
+    assert required_bytes(four, 33) < sum(KVFormat(four).traffic_bytes(33).values())
 
 
 def test_useful_digits_by_hand() -> None:
@@ -157,3 +165,7 @@ def test_useful_digits_by_hand() -> None:
     # Of 16 reordered tokens 6 are kept, besides two bases of two digits: per chunk of a channel
     # 3 digits and 2.
     assert useful_digits(TINY, counters) == (2 + 3) * 64 + 5 * 4 + 7 * 4 * (2 + 3)
+    # A step of 4-bit keys has 16 channels of a group with two digits each.
+    four = replace(TINY, key_bits=4)
+    assert useful_digits(four, counters) == 2 * 32 + 3 * 64 + 5 * 4 + 7 * 4 * (2 + 3)
+    assert useful_digits(four, counters, Mode.DENSE8) == useful_digits(TINY, counters)
