@@ -1,0 +1,1 @@
+"""Attention through DRAM: bytes and bandwidth at the pins."""

@@ -1,0 +1,72 @@
+"""Measure attention through DRAM: ``python -m tb.bench.accelerator``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import track
+
+from hw.formats import Mode
+from tb.attention.runner import Mismatch
+from tb.bench.accelerator.points import Point, measure, with_projections
+from tb.bench.accelerator.table import document, markdown_table
+from tb.harness import HarnessError
+from tb.harness.files import REPOSITORY
+
+#: What is measured by default; slices beyond one with ``--wide``, whose build takes minutes.
+POINTS = (
+    Point("paper", Mode.KVO, 2048),
+    Point("paper", Mode.KVO, 4096),
+    Point("paper", Mode.KVO, 8192),
+    Point("paper", Mode.DENSE16, 2048),
+    Point("paper", Mode.DENSE16, 4096),
+)
+WIDE = (Point("paper", Mode.KVO, 4096, slices=4),)
+RESULT = REPOSITORY / "results" / "attention_dram.json"
+DOCUMENT = REPOSITORY / "docs" / "attention_dram.md"
+LABELS = {
+    "measured": "counted by the DRAM device model in the simulation, refresh on",
+    "derived": "arithmetic on measured figures and on the layout of the cache",
+    "projected": "the traffic of two measured contexts continued linearly",
+}
+
+
+@click.command()
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=1, show_default=True)
+@click.option("--wide", is_flag=True, help="Also four slices on four channels.")
+@click.option("--publish", is_flag=True, help="Keep the figures in results/ and docs/.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=REPOSITORY / "build" / "bench",
+    help="Directory for attention_dram.json and .md; build/bench if not given.",
+)
+def main(seed: int, wide: bool, publish: bool, output: Path) -> None:
+    """Measure bytes and bandwidth at the DRAM pins; write JSON and a table."""
+    console = Console(highlight=False)
+    points = [*POINTS, *(WIDE if wide else ())]
+    try:
+        found = with_projections(
+            [measure(point, seed) for point in track(points, "points", console=console)]
+        )
+    except (HarnessError, Mismatch) as error:
+        console.print(f"[bold red]FAILED[/] {error}", markup=True)
+        sys.exit(1)
+    facts = {"labels": LABELS, "points": found}
+    text = json.dumps(facts, indent=1) + "\n"
+    output.mkdir(parents=True, exist_ok=True)
+    (output / RESULT.name).write_text(text)
+    (output / DOCUMENT.name).write_text(document(facts))
+    if publish:
+        RESULT.write_text(text)
+        DOCUMENT.write_text(document(facts))
+    console.print(markdown_table(found), soft_wrap=True)
+    console.print(f"{output / RESULT.name}, {DOCUMENT.name}")
+
+
+if __name__ == "__main__":
+    main()
