@@ -108,9 +108,8 @@ class DeltaUnpacker(wiring.Component):
             Mux(part, both[DIGITS:], both[:DIGITS]) if parts > 1 else both
             for both in (digits, mask_digits)
         ]
+        # The masks of a record are there when its first element is: their beats come before.
         there = gearbox.elements.valid & self.header.valid
-        if mask_beats:
-            there &= masks_there
         m.d.comb += [
             work.valid.eq(there),
             gearbox.elements.ready.eq(work.ready & there & group_end),
