@@ -76,9 +76,10 @@ test: $(ALL) ## Run the tests, but for the slow ones (SEED)
 	@$(PYTEST)
 
 .PHONY: bench
-bench: $(ALL) ## Measure presets x modes x contexts: table, JSON and picture in build/bench (SEED)
+bench: $(ALL) ## Measure presets x modes x contexts, and DRAM: tables, JSON, picture in build/bench (SEED)
 	@$(PY) -m tb.bench --seed "$(SEED)" $(ARGS)
 	@$(PY) -m tb.bench.accelerator --seed "$(SEED)"
+	@$(PY) -m tb.bench.dram --seed "$(SEED)"
 
 .PHONY: verilog
 verilog: $(RTL) ## Write Verilog, package, sidecar and register map (PRESET or CONFIG, SRAM)

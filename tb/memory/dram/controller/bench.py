@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,7 @@ class ControllerBench(wiring.Component):
         bits, gear = config.id_bits, config.gear
         super().__init__(
             {
+                "limit": In(range(window + 1), init=window),
                 "request": In(stream.Signature(REQUEST_LAYOUT)).array(channels),
                 "data": In(stream.Signature(write_data(gear))).array(channels),
                 "response": Out(stream.Signature(channel_response(bits, gear))).array(channels),
@@ -51,27 +52,35 @@ class ControllerBench(wiring.Component):
         dram = controller.dram
         for i in range(config.standard.pseudo_channels):
             m.submodules[f"requester_{i}"] = requester = Requester(config, self._window)
+            m.d.comb += requester.limit.eq(self.limit)
             connect(m, flipped(self.request[i]), requester.request)
             connect(m, flipped(self.data[i]), requester.data)
             connect(m, requester.channel, controller.channel[i])
             connect(m, requester.response, flipped(self.response[i]))
             connect(m, requester.written, flipped(self.written[i]))
-        read_data = Signal.like(dram.read_data.as_value())
-        m.d.comb += dram.read_data.eq(read_data)
-        m.submodules.device = Instance(
-            "dram_device",
-            **instance_parameters(config.standard, config.gear),
-            p_STANDARD=config.standard.name,
-            i_clk=ClockSignal(),
-            i_rst=ResetSignal(),
-            i_command=dram.command,
-            i_write_data=dram.write_data,
-            i_write_mask=dram.write_mask,
-            o_read_data=read_data,
-            o_read_valid=dram.read_valid,
-            **{f"o_{name}": getattr(self, name) for name in COUNTERS},
-        )
+        add_device(m, config, dram, {name: getattr(self, name) for name in COUNTERS})
         return m
+
+
+def add_device(
+    m: Module, config: ControllerConfig, dram: wiring.PureInterface, counters: Mapping[str, Signal]
+) -> None:
+    """Put the device model behind a controller's DRAM port, its counters on signals by name."""
+    read_data = Signal.like(dram.read_data.as_value())
+    m.d.comb += dram.read_data.eq(read_data)
+    m.submodules.device = Instance(
+        "dram_device",
+        **instance_parameters(config.standard, config.gear),
+        p_STANDARD=config.standard.name,
+        i_clk=ClockSignal(),
+        i_rst=ResetSignal(),
+        i_command=dram.command,
+        i_write_data=dram.write_data,
+        i_write_mask=dram.write_mask,
+        o_read_data=read_data,
+        o_read_valid=dram.read_valid,
+        **{f"o_{name}": signal for name, signal in counters.items()},
+    )
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,7 @@ def run_requests(
     requests: Sequence[Sequence[Request]],
     *,
     window: int = 8,
+    limit: int | None = None,
     stall: float = 0.0,
     seed: int = 1,
     reset_at: int | None = None,
@@ -115,7 +125,10 @@ def run_requests(
     max_cycles: int = 200_000,
     fast: bool = False,
 ) -> Result:
-    """Run requests, a list per pseudo-channel; the device stops the run at a broken rule."""
+    """Run requests, a list per pseudo-channel; the device stops the run at a broken rule.
+
+    ``limit`` keeps fewer requests under way than the ``window`` that the bench is built for.
+    """
     standard, gear = config.standard, config.gear
     name = f"controller_{standard.name.replace('-', '_')}_{gear}"
     words = 2 // gear
@@ -140,6 +153,7 @@ def run_requests(
         name=name,
         inputs=inputs,
         outputs=outputs,
+        settings={"limit": limit or window},
         observe=COUNTERS,
         stall=stalls,
         seed=seed,

@@ -19,7 +19,7 @@ REQUEST_LAYOUT = data.StructLayout(
 
 
 class Requester(wiring.Component):
-    """Request number n gets the id ``n mod window`` and waits until the last one with it is over.
+    """Request number n gets the id ``n mod limit`` and waits until the last one with it is over.
 
     Parameters
     ----------
@@ -29,6 +29,8 @@ class Requester(wiring.Component):
 
     Members
     -------
+    limit : In
+        Fewer requests under way, 1 to ``window``; constant.
     request : In(stream of REQUEST_LAYOUT), data : In(stream)
     channel : Out(channel_port)
     response, written : Out(stream)
@@ -41,6 +43,7 @@ class Requester(wiring.Component):
         bits, gear = config.id_bits, config.gear
         super().__init__(
             {
+                "limit": In(range(self._window + 1), init=self._window),
                 "request": In(stream.Signature(REQUEST_LAYOUT)),
                 "data": In(stream.Signature(write_data(gear))),
                 "channel": Out(channel_port(bits, gear)),
@@ -79,5 +82,5 @@ class Requester(wiring.Component):
             with m.Else():
                 m.d.sync += left[i].eq(left[i] - came - done)
         with m.If(sent):
-            m.d.sync += turn.eq(Mux(turn == self._window - 1, 0, turn + 1))
+            m.d.sync += turn.eq(Mux(turn + 1 == self.limit, 0, turn + 1))
         return m

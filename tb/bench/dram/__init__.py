@@ -1,0 +1,1 @@
+"""Figures of the DRAM controller at the pins: ``python -m tb.bench.dram``."""
