@@ -1,25 +1,29 @@
-"""The clients of the mixed case: who they are, and what their requests are called."""
+"""The clients of the mixed case."""
 
 from __future__ import annotations
 
-from hw.memory.arbiter import ChannelArbiter, Client
+from hw.memory.arbiter import Client
 
-#: Readers and the writer with their weights: 9 + 10 parts are read, 1 is written, so 5 %.
-WEIGHTS = {"streaming": 9, "gather": 10, "write": 1}
+READERS = ("streaming", "gather")
+WRITER = "write"
+#: Requests that are read for each one that is written: 5 % of the bytes are written.
+READS_PER_WRITE = 19
 
 
-def channel_arbiter(window: int, gear: int) -> ChannelArbiter:
-    """Return the arbiter of a pseudo-channel, for ``window`` requests under way per client.
+def clients(window: int) -> list[Client]:
+    """Return the clients of an arbiter, all of weight 1.
 
     Parameters
     ----------
     window
-        At least 2.
-    gear
-        Beats of a word, 1 or 2.
+        Requests of a client under way, at least 2.
     """
-    clients = [
-        Client(name=name, tag_bits=(window - 1).bit_length(), writes=name == "write", weight=weight)
-        for name, weight in WEIGHTS.items()
+    return [
+        Client(name=name, tag_bits=(window - 1).bit_length(), writes=name == WRITER)
+        for name in (*READERS, WRITER)
     ]
-    return ChannelArbiter(clients, gear=gear)
+
+
+def id_bits(window: int) -> int:
+    """Bits of the ``id`` of the arbiter's channel: the tag and the client's number."""
+    return clients(window)[0].tag_bits + 2

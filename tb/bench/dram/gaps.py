@@ -23,9 +23,13 @@ from hw.memory.dram.controller import ControllerConfig
 from tb.memory.dram.trace import Trace
 
 CLASSES = ("turn", "all-bank refresh", "refreshed bank", "activation", "other")
+#: Kinds of bursts.
+KINDS = ("streaming", "gather", "write")
 #: Clocks by which a command may come later than its rule allows and still be "as soon as".
 REFRESH_SLACK, ACTIVATION_SLACK = 32, 4
 _ACTIVATIONS = frozenset({Command.ACT, Command.ACT2})
+#: Commands that say which row is opened.
+_ROW_COMMANDS = frozenset({Command.ACT, Command.ACT1})
 _NEVER = -(1 << 40)
 
 
@@ -37,16 +41,36 @@ class RunTooShort(ValueError):
 class Stretch:
     """What happened in the DRAM clocks from ``begin`` to before ``end``, all pseudo-channels.
 
-    ``idle`` has the idle clocks of the data buses by class of the gap.
+    ``idle`` has the idle clocks of the data buses by class of the gap, ``streamed`` the reads of
+    the rows that are streamed; ``later`` has the kinds of bursts that begin after the end, as pairs
+    of pseudo-channel and kind.
     """
 
     begin: int
     end: int
     reads: int = 0
     writes: int = 0
+    streamed: int = 0
     activations: int = 0
     refreshes: int = 0
     idle: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CLASSES, 0))
+    later: set[tuple[int, str]] = field(default_factory=set)
+
+    def require_all_clients(self) -> None:
+        """Check that every client of each pseudo-channel had requests until the end.
+
+        Raises
+        ------
+        RunTooShort
+            One had not.
+        """
+        for channel in {channel for channel, _ in self.later}:
+            kinds = {kind for other, kind in self.later if other == channel}
+            if kinds != set(KINDS):
+                raise RunTooShort(
+                    f"pseudo-channel {channel} must have bursts of {KINDS} after {self.end}, "
+                    f"not only of {tuple(sorted(kinds))}"
+                )
 
 
 @dataclass
@@ -54,6 +78,7 @@ class _Bank:
     activated: int = _NEVER
     refreshed: int = _NEVER
     fresh: bool = False
+    row: int = 0
 
 
 @dataclass
@@ -65,8 +90,12 @@ class _Channel:
     all_refreshed: int = _NEVER
 
 
-def measure_stretch(config: ControllerConfig, trace: Trace, begin: int, end: int) -> Stretch:
+def measure_stretch(
+    config: ControllerConfig, trace: Trace, begin: int, end: int, *, streamed_rows: int = 0
+) -> Stretch:
     """Count bursts by the clocks in which their data are on the bus, the others by their command.
+
+    Reads of the first ``streamed_rows`` rows count as streaming, others as gathering.
 
     Raises
     ------
@@ -83,6 +112,8 @@ def measure_stretch(config: ControllerConfig, trace: Trace, begin: int, end: int
         number = issue.bank_group * standard.banks_per_group + issue.bank
         bank = channel.banks[number]
         within = begin <= issue.time < end
+        if issue.command in _ROW_COMMANDS:
+            bank.row = issue.row
         if issue.command in _ACTIVATIONS:
             bank.activated, bank.fresh = issue.time, True
             stretch.activations += within
@@ -102,6 +133,11 @@ def measure_stretch(config: ControllerConfig, trace: Trace, begin: int, end: int
             if begin <= start < end:
                 stretch.writes += write
                 stretch.reads += not write
+                stretch.streamed += not write and bank.row < streamed_rows
+            elif start >= end:
+                streams = bank.row < streamed_rows
+                kind = "write" if write else "streaming" if streams else "gather"
+                stretch.later.add((issue.channel, kind))
             channel.free, channel.writing = start + standard.burst_cycles, write
             channel.last, bank.fresh = issue.time, False
     for i, channel in enumerate(channels):

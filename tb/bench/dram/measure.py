@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from hw.memory.dram.controller import ControllerConfig
-from tb.bench.dram.clients import WEIGHTS
+from tb.bench.dram.clients import READERS, READS_PER_WRITE, WRITER
 from tb.bench.dram.gaps import Stretch, measure_stretch
-from tb.bench.dram.mixed import READERS, run_mixed
+from tb.bench.dram.mixed import run_mixed
 from tb.bench.dram.points import DramPoint, controller_facts
 from tb.bench.dram.traffic import (
     BYTES,
+    IMAGE_BYTES,
     Traffic,
     gather,
     make_image,
@@ -84,7 +85,10 @@ def measure(
     }
     # Every byte on the pins was asked for.
     assert moved == {"read": read, "write": written}, (moved, read, written)
-    stretch = measure_stretch(config, result.trace, begin, end)
+    streamed = IMAGE_BYTES // (config.standard.banks * config.standard.row_bytes)
+    stretch = measure_stretch(config, result.trace, begin, end, streamed_rows=streamed)
+    if point.case == "mixed":
+        stretch.require_all_clients()
     return _facts(point, config, seed, result, stretch)
 
 
@@ -137,24 +141,22 @@ def _run_mixed(
     seed: int,
     options: dict[str, Any],
 ) -> tuple[Result, int, int]:
-    """All clients at each pseudo-channel, with as many requests as their shares."""
+    """All clients at each pseudo-channel."""
     window = point.window
-    part = -(-number // sum(WEIGHTS.values()))
-    counts = {name: part * weight for name, weight in WEIGHTS.items()}
+    # Who is faster is not known: each has some requests more than half.
+    each = number * 3 // 4
     traffic: dict[str, list[Traffic]] = {
-        "streaming": [
-            streaming(image, counts["streaming"], window, seed + i)
-            for i, image in enumerate(images)
-        ],
+        "streaming": [streaming(image, each, window, seed + i) for i, image in enumerate(images)],
         "gather": [
-            gather(config.standard, image, counts["gather"], window, seed + i)
-            for i, image in enumerate(images)
+            gather(config.standard, image, each, window, seed + i) for i, image in enumerate(images)
         ],
     }
     requests: dict[str, list[list[Request]]] = {
         name: [list(own.requests) for own in traffic[name]] for name in READERS
     }
-    requests["write"] = [writes(counts["write"], config.gear, seed + i) for i in range(len(images))]
+    requests[WRITER] = [
+        writes(2 * each // READS_PER_WRITE, config.gear, seed + i) for i in range(len(images))
+    ]
     result = run_mixed(
         config, requests, window=window, seed=seed, images=[str(path) for path in paths], **options
     )
@@ -164,7 +166,7 @@ def _run_mixed(
             own.check(responses, gear=config.gear, id_bits=(window - 1).bit_length())
     read, written = (
         sum(len(own) for name in names for own in requests[name]) * BYTES
-        for names in (READERS, ["write"])
+        for names in (READERS, [WRITER])
     )
     return result, read, written
 
@@ -220,6 +222,7 @@ def _facts(
             "whole_run_fraction": result.counter("bytes_moved") / (clocks * peak),
             "gigabytes_per_second": fraction * peak * 1000 / standard.clock_ps,
             "write_share": stretch.writes / bursts,
+            "streaming_share": stretch.streamed / bursts,
             "refreshes_due": due,
             "idle_share": {
                 name: idle / (span * standard.pseudo_channels)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -15,7 +15,7 @@ from hw.memory.arbiter import ChannelArbiter
 from hw.memory.channel_port import channel_response, channel_written
 from hw.memory.dram.controller import ControllerConfig, DramController
 from hw.memory.port import write_data
-from tb.bench.dram.clients import WEIGHTS, channel_arbiter
+from tb.bench.dram.clients import READERS, READS_PER_WRITE, WRITER, clients
 from tb.bench.dram.traffic import BYTES
 from tb.harness import simulate
 from tb.harness.files import BUILD_ROOT
@@ -29,7 +29,6 @@ from tb.memory.dram.controller.requester import REQUEST_LAYOUT, Requester
 from tb.memory.dram.device import COUNTERS
 from tb.memory.dram.trace import read_traces
 
-READERS = [name for name in WEIGHTS if name != "write"]
 _run_numbers = itertools.count()
 
 
@@ -49,13 +48,14 @@ class MixedBench(wiring.Component):
         self._window = window
         channels, gear = config.standard.pseudo_channels, config.gear
         self._clients = replace(config, id_bits=(window - 1).bit_length())
+        self._may_write = [Signal(name=f"may_write_{i}") for i in range(channels)]
         bits = self._clients.id_bits
         response = stream.Signature(channel_response(bits, gear))
         super().__init__(
             {
                 **{
                     f"{name}_request": In(stream.Signature(REQUEST_LAYOUT)).array(channels)
-                    for name in WEIGHTS
+                    for name in (*READERS, WRITER)
                 },
                 **{f"{name}_response": Out(response).array(channels) for name in READERS},
                 "write_data": In(stream.Signature(write_data(gear))).array(channels),
@@ -70,13 +70,14 @@ class MixedBench(wiring.Component):
         config = self._config
         m.submodules.controller = controller = DramController(config)
         for i in range(config.standard.pseudo_channels):
-            arbiter = channel_arbiter(self._window, config.gear)
+            arbiter = ChannelArbiter(clients(self._window), gear=config.gear)
             m.submodules[f"arbiter_{i}"] = arbiter
             connect(m, arbiter.channel, controller.channel[i])
-            for name in WEIGHTS:
+            for name in (*READERS, WRITER):
                 requester = Requester(self._clients, self._window)
                 m.submodules[f"{name}_{i}"] = requester
                 self._connect(m, name, i, requester, arbiter)
+            self._pace(m, i)
         add_device(m, config, controller.dram, {name: getattr(self, name) for name in COUNTERS})
         return m
 
@@ -85,7 +86,15 @@ class MixedBench(wiring.Component):
     ) -> None:
         """Put a requester between the bench's streams and the client's port of the arbiter."""
         port, channel = getattr(arbiter, name), requester.channel
-        connect(m, flipped(getattr(self, f"{name}_request")[i]), requester.request)
+        if name in READERS:
+            connect(m, flipped(getattr(self, f"{name}_request")[i]), requester.request)
+        else:
+            given, paced = self.write_request[i], requester.request
+            m.d.comb += [
+                paced.valid.eq(given.valid & self._may_write[i]),
+                paced.payload.eq(given.payload),
+                given.ready.eq(paced.ready & self._may_write[i]),
+            ]
         asked, offered = channel.request, port.request
         m.d.comb += [
             offered.valid.eq(asked.valid),
@@ -113,6 +122,24 @@ class MixedBench(wiring.Component):
             answer.ready.eq(came.ready),
         ]
 
+    def _pace(self, m: Module, i: int) -> None:
+        """Let a write go for every `READS_PER_WRITE` requests that the readers sent."""
+        reads = Signal(range(READS_PER_WRITE), name=f"reads_{i}")
+        credit = Signal(16, name=f"credit_{i}")
+        ports = [getattr(self, f"{name}_request")[i] for name in READERS]
+        sent = Signal(range(len(READERS) + 1), name=f"sent_{i}")
+        enough = Signal(name=f"enough_{i}")
+        write = self.write_request[i]
+        m.d.comb += [
+            sent.eq(sum(port.valid & port.ready for port in ports)),
+            enough.eq(reads + sent >= READS_PER_WRITE),
+            self._may_write[i].eq(credit != 0),
+        ]
+        m.d.sync += [
+            reads.eq(reads + sent - Mux(enough, READS_PER_WRITE, 0)),
+            credit.eq(credit + enough - (write.valid & write.ready)),
+        ]
+
 
 def run_mixed(
     config: ControllerConfig,
@@ -126,7 +153,8 @@ def run_mixed(
 ) -> Result:
     """Run requests, per client a list for each pseudo-channel, with a trace.
 
-    The outputs are ``<reader>_response__<i>`` and ``written__<i>``. The device stops the run at a
+    Of requests to write there have to be no more than the others allow, see `READS_PER_WRITE`. The
+    outputs are ``<reader>_response__<i>`` and ``written__<i>``. The device stops the run at a
     broken rule.
     """
     standard, gear = config.standard, config.gear

@@ -10,7 +10,7 @@ from typing import Any
 from hw.memory.dram import DramStandard, load_standard
 from hw.memory.dram.controller import ControllerConfig
 from hw.memory.port import REQUEST_BURSTS
-from tb.bench.dram.clients import channel_arbiter
+from tb.bench.dram.clients import id_bits
 
 CASES = ("streaming", "gather", "mixed")
 STANDARDS = ("hbm2-2000", "hbm3-6400", "lpddr5-6400-x16", "ddr4-3200")
@@ -25,8 +25,8 @@ class DramPoint:
     standard
         Name of the DRAM standard.
     case
-        One of `CASES`: requests of 512 B one behind the other, anywhere, or both at once with 5 %
-        of the bytes written by a third client.
+        One of `CASES`: requests of 512 B one behind the other, anywhere, or both at once while
+        a third client writes 5 % of the bytes.
     gear
         DRAM clocks in a clock of the logic.
     refresh
@@ -57,7 +57,7 @@ class DramPoint:
         """The controller's parameters."""
         options: dict[str, Any] = {"gear": self.gear, "refresh": self.refresh}
         if self.case == "mixed":
-            options["id_bits"] = channel_arbiter(self.window, self.gear).id_layout.size
+            options["id_bits"] = id_bits(self.window)
         return ControllerConfig(standard=load_standard(self.standard), **options)
 
     @property

@@ -35,8 +35,9 @@ busy; {measured}. *Refreshes* are followed by those that came due. *Useful*: {us
 * `streaming`: requests of 512 B one behind the other. `gather`: requests of 512 B from anywhere,
   aligned to 512 B.
 * `mixed`: behind an arbiter, a client that streams, one that gathers and one that writes, each with
-  a window of its own; weights 9, 10 and 1, so that 5 % of the bytes are written ({share} of the
-  bursts counted). What is written is not read back here; the controller's own tests do that.
+  a window of its own and weight 1. A request is written for every 19 that the readers send; of the
+  bursts counted, {share}. What is written is not
+  read back here; the controller's own tests do that.
 * *Outstanding*: bursts of 32 B under way at most, per pseudo-channel and client.
 {missed}
 ## Where the bus idled
@@ -68,14 +69,19 @@ def document(facts: dict[str, Any]) -> str:
     """The text of docs/dram_performance.md for the content of a dram.json."""
     points, labels = facts["points"], facts["labels"]
     missed = [point_name(p) for p in points if p["derived"]["target_met"] is False]
-    shares = [p["derived"]["write_share"] for p in points if p["case"] == "mixed"]
+    shares = [
+        f"{p['derived']['write_share']:.1%} write and {p['derived']['streaming_share']:.1%} stream "
+        f"({p['standard']})"
+        for p in points
+        if p["case"] == "mixed"
+    ]
     hashes = {(p["standard"], p["gear"], p["controller"]["hash"]) for p in points}
     return _TEXT.format(
         table=markdown_table(points),
         idle=idle_table(points),
         intervals=facts["intervals"],
         missed=_MISSED.format(listed=", ".join(missed)) if missed else "",
-        share=" and ".join(f"{share:.2%}" for share in shares),
+        share=", ".join(shares),
         seed=", ".join(str(seed) for seed in sorted({p["seed"] for p in points})),
         identity="; ".join(f"`{name}` gear {gear} {key}" for name, gear, key in sorted(hashes)),
         **{name: labels[name] for name in ("measured", "useful_fraction", "cap")},

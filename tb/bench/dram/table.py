@@ -69,12 +69,13 @@ def idle_cells(points: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
 
 
 def console_table(points: list[dict[str, Any]]) -> Table:
-    """The table for a terminal."""
+    """The table for a terminal of 80 columns: without the counts."""
     table = Table(box=None, padding=(0, 1, 0, 0))
-    for index, (heading, _) in enumerate(COLUMNS):
-        table.add_column(heading, justify="left" if index < 2 else "right", no_wrap=True)
+    shown = [i for i, (_, label) in enumerate(COLUMNS) if label != "measured"]
+    for i in shown:
+        table.add_column(COLUMNS[i][0], justify="left" if i < 2 else "right", no_wrap=True)
     for row in cells(points):
-        table.add_row(*row)
+        table.add_row(*(row[i] for i in shown))
     return table
 
 

@@ -86,3 +86,23 @@ def test_a_run_that_ends_before_is_refused() -> None:
 def test_classes() -> None:
     stretch = measure_stretch(CONFIG, Trace([Issue(1000, Command.RD)]), 0, 10)
     assert tuple(stretch.idle) == CLASSES
+
+
+def test_every_client_is_there_after_the_end() -> None:
+    late = [
+        Issue(500, Command.ACT1, row=3),
+        Issue(502, Command.ACT2),
+        Issue(600, Command.RD),
+        Issue(700, Command.WR),
+    ]
+    stretch = measure_stretch(CONFIG, Trace(late), 0, 100, streamed_rows=4)
+    with pytest.raises(RunTooShort, match=r"after 100, not only of \('streaming', 'write'\)"):
+        stretch.require_all_clients()
+    again = [
+        Issue(800, Command.ACT1, row=4),
+        Issue(802, Command.ACT2),
+        Issue(900, Command.RD),
+    ]
+    measure_stretch(CONFIG, Trace(late + again), 0, 100, streamed_rows=4).require_all_clients()
+    stretch = measure_stretch(CONFIG, Trace(late + again), 0, 800, streamed_rows=4)
+    assert (stretch.reads, stretch.streamed, stretch.writes) == (1, 1, 1)
