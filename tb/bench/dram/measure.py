@@ -222,7 +222,7 @@ def _facts(
             "whole_run_fraction": result.counter("bytes_moved") / (clocks * peak),
             "gigabytes_per_second": fraction * peak * 1000 / standard.clock_ps,
             "write_share": stretch.writes / bursts,
-            "streaming_share": stretch.streamed / bursts,
+            **({"streaming_share": stretch.streamed / bursts} if point.case == "mixed" else {}),
             "refreshes_due": due,
             "idle_share": {
                 name: idle / (span * standard.pseudo_channels)

@@ -9,6 +9,7 @@ import pytest
 
 from hw.memory.dram import StandardError, standard_names
 from tb.bench.dram import measure as measuring
+from tb.bench.dram.gaps import RunTooShort
 from tb.bench.dram.measure import measure, stretch_bounds
 from tb.bench.dram.points import CASES, POINTS, STANDARDS, DramPoint, controller_facts
 from tb.bench.dram.traffic import Traffic, WrongAnswer
@@ -67,7 +68,16 @@ def test_mixed() -> None:
     found = measure(MIXED, 3, intervals=INTERVALS)
     consistent(MIXED, found)
     assert found["derived"]["write_share"] == pytest.approx(0.05, abs=0.01)
+    assert 0.3 < found["derived"]["streaming_share"] < 0.65
     assert found["derived"]["idle_share"]["turn"] > 0
+
+
+@pytest.mark.slow
+def test_a_client_that_is_done_too_early_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control."""
+    monkeypatch.setattr(measuring, "READS_PER_WRITE", 100)
+    with pytest.raises(RunTooShort, match=r"must have bursts of .* not only of"):
+        measure(MIXED, 3, intervals=INTERVALS)
 
 
 def test_the_points_are_what_was_promised() -> None:
