@@ -23,7 +23,7 @@ from tb.harness.files import REPOSITORY
 LABELS = {
     "measured": "counted in the simulation of the emitted Verilog against the device model",
     "run": "from reset to the last word, by the device's counters; in DRAM clocks",
-    "stretch": "from the command trace, once refreshes cannot be put off any longer",
+    "stretch": "from the command trace, from 7 tREFI on, since 6 refreshes may be put off",
     "derived": "arithmetic on measured figures",
     "useful_fraction": "bytes asked for / bytes that the data pins can move in the clocks",
     "cap": "1 - tRFCab / tREFI where all banks are refreshed at once",

@@ -52,6 +52,18 @@ def test_figures_add_up(facts: dict[str, Any]) -> None:
         assert derived["useful_fraction"] <= derived["cap"] + 1e-3
 
 
+def test_what_missed_its_target_is_said(facts: dict[str, Any]) -> None:
+    point = next(p for p in facts["points"] if p["standard"] == "hbm3-6400")
+    point["derived"] |= {"target_met": False, "useful_fraction": 0.5}
+    assert (
+        "(gear 1, 128 outstanding): 0.5000. A refresh blocks its bank for 320 clocks, 1.64 "
+        "refreshes are under way on average, and the bursts outstanding last 256 clocks"
+    ) in document(facts)
+    for point in facts["points"]:
+        point["derived"]["target_met"] = True
+    assert "Below the target" not in document(facts)
+
+
 def test_tables(facts: dict[str, Any]) -> None:
     points = facts["points"]
     lines = markdown_table(points).splitlines()
