@@ -79,14 +79,13 @@ def measure(
         result, read, written = run(
             point, config, images, paths, number, seed, {"max_cycles": 8 * clocks, "fast": fast}
         )
-    assert result.trace is not None
     moved = {
         name: result.counter(f"{name}s") * config.standard.burst_bytes for name in ("read", "write")
     }
     # Every byte on the pins was asked for.
     assert moved == {"read": read, "write": written}, (moved, read, written)
     streamed = IMAGE_BYTES // (config.standard.banks * config.standard.row_bytes)
-    stretch = measure_stretch(config, result.trace, begin, end, streamed_rows=streamed)
+    stretch = measure_stretch(config, result.traces[-1], begin, end, streamed_rows=streamed)
     if point.case == "mixed":
         stretch.require_all_clients()
     return _facts(point, config, seed, result, stretch)
@@ -120,7 +119,6 @@ def _run_single(
         config,
         requests,
         window=max(WINDOW, window),
-        limit=window,
         seed=seed,
         trace=True,
         images=paths,
@@ -155,7 +153,8 @@ def _run_mixed(
         name: [list(own.requests) for own in traffic[name]] for name in READERS
     }
     requests[WRITER] = [
-        writes(2 * each // READS_PER_WRITE, config.gear, seed + i) for i in range(len(images))
+        writes(2 * each // READS_PER_WRITE, config.gear, window, seed + i)
+        for i in range(len(images))
     ]
     result = run_mixed(
         config, requests, window=window, seed=seed, images=[str(path) for path in paths], **options

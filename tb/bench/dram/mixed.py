@@ -193,4 +193,4 @@ def run_mixed(
     )
     traces = read_traces(path)
     path.unlink()
-    return Result(run, traces[-1])
+    return Result(run, traces)

@@ -80,7 +80,7 @@ def test_streaming_goes_round() -> None:
 
 
 def test_nobody_reads_what_is_written() -> None:
-    written = {r.address for r in writes(5000, 1, 1)}
+    written = {r.address for r in writes(5000, 1, WINDOW, 1)}
     assert min(written) == IMAGE_BYTES
     assert max(written) == IMAGE_BYTES + WRITTEN_BYTES - BYTES
     small = load_standard("lpddr5-6400-x16")

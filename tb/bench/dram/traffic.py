@@ -86,7 +86,7 @@ def streaming(image: bytes, number: int, window: int, seed: int) -> Traffic:
     """Requests one behind the other, round and round in the image."""
     start = random.Random(seed).randrange(IMAGE_BYTES // BYTES)
     addresses = [(start + i) * BYTES % IMAGE_BYTES for i in range(number)]
-    return Traffic([Request(address, REQUEST_BURSTS) for address in addresses], window, image)
+    return Traffic(_in_turn(addresses, window), window, image)
 
 
 def gather(standard: DramStandard, image: bytes, number: int, window: int, seed: int) -> Traffic:
@@ -99,10 +99,15 @@ def gather(standard: DramStandard, image: bytes, number: int, window: int, seed:
         slot = choose.randrange(slots)
         if slot not in written:
             addresses.append(slot * BYTES)
-    return Traffic([Request(address, REQUEST_BURSTS) for address in addresses], window, image)
+    return Traffic(_in_turn(addresses, window), window, image)
 
 
-def writes(number: int, gear: int, seed: int) -> list[Request]:
+def _in_turn(addresses: list[int], window: int) -> list[Request]:
+    """Requests of 512 B that take the slots one after the other."""
+    return [Request(a, REQUEST_BURSTS, slot=i % window) for i, a in enumerate(addresses)]
+
+
+def writes(number: int, gear: int, window: int, seed: int) -> list[Request]:
     """Requests that write one behind the other, round and round behind the image."""
     choose = random.Random(seed)
     enable, words = (1 << 16 * gear) - 1, BYTES // (_BEAT * gear)
@@ -110,7 +115,8 @@ def writes(number: int, gear: int, seed: int) -> list[Request]:
         Request(
             IMAGE_BYTES + i * BYTES % WRITTEN_BYTES,
             REQUEST_BURSTS,
-            tuple((choose.getrandbits(128 * gear), enable) for _ in range(words)),
+            slot=i % window,
+            words=tuple((choose.getrandbits(128 * gear), enable) for _ in range(words)),
         )
         for i in range(number)
     ]

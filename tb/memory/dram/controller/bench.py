@@ -17,7 +17,7 @@ from hw.memory.dram.controller import ControllerConfig, DramController
 from hw.memory.port import write_data
 from tb.harness import Run, simulate
 from tb.harness.files import BUILD_ROOT
-from tb.memory.dram.controller.requester import REQUEST_LAYOUT, Requester
+from tb.memory.dram.controller.requester import REQUEST_LAYOUT, WAIT_BITS, Requester
 from tb.memory.dram.device import COUNTERS, SOURCES, instance_parameters
 from tb.memory.dram.trace import Trace, read_traces
 
@@ -26,7 +26,11 @@ _trace_numbers = itertools.count()
 
 
 class ControllerBench(wiring.Component):
-    """Streams of requests per pseudo-channel, what comes back, and the device's counters."""
+    """Streams of requests per pseudo-channel, what comes back, counters of device and bench.
+
+    ``most_debt`` is the most refreshes that a pseudo-channel owed at a time, ``longest_wait`` is
+    the first pseudo-channel's `Requester.longest_wait`.
+    """
 
     def __init__(self, config: ControllerConfig, window: int) -> None:
         self._config = config
@@ -35,12 +39,13 @@ class ControllerBench(wiring.Component):
         bits, gear = config.id_bits, config.gear
         super().__init__(
             {
-                "limit": In(range(window + 1), init=window),
                 "request": In(stream.Signature(REQUEST_LAYOUT)).array(channels),
                 "data": In(stream.Signature(write_data(gear))).array(channels),
                 "response": Out(stream.Signature(channel_response(bits, gear))).array(channels),
                 "written": Out(stream.Signature(channel_written(bits))).array(channels),
                 **{name: Out(64 if name == "bytes_moved" else 32) for name in COUNTERS},
+                "most_debt": Out(16),
+                **{f"longest_wait_{i}": Out(WAIT_BITS) for i in range(window)},
             }
         )
 
@@ -52,12 +57,18 @@ class ControllerBench(wiring.Component):
         dram = controller.dram
         for i in range(config.standard.pseudo_channels):
             m.submodules[f"requester_{i}"] = requester = Requester(config, self._window)
-            m.d.comb += requester.limit.eq(self.limit)
             connect(m, flipped(self.request[i]), requester.request)
             connect(m, flipped(self.data[i]), requester.data)
             connect(m, requester.channel, controller.channel[i])
             connect(m, requester.response, flipped(self.response[i]))
             connect(m, requester.written, flipped(self.written[i]))
+            with m.If(controller.refresh_debt[i] > self.most_debt):
+                m.d.sync += self.most_debt.eq(controller.refresh_debt[i])
+            if i == 0:
+                m.d.comb += [
+                    getattr(self, f"longest_wait_{slot}").eq(requester.longest_wait[slot])
+                    for slot in range(self._window)
+                ]
         add_device(m, config, dram, {name: getattr(self, name) for name in COUNTERS})
         return m
 
@@ -85,10 +96,11 @@ def add_device(
 
 @dataclass(frozen=True)
 class Request:
-    """A request of a test: byte address, bursts of 32 bytes, the words to write if it is one."""
+    """A request of a test: byte address, bursts of 32 bytes, slot, the words if it writes."""
 
     address: int
     bursts: int
+    slot: int = 0
     words: tuple[tuple[int, int], ...] = ()
     """Data and enable per word of 16 bytes times the gear."""
 
@@ -96,18 +108,18 @@ class Request:
     def packed(self) -> int:
         """The request as a payload."""
         write = int(bool(self.words))
-        return self.address | (self.bursts - 1) << 32 | write << 36
+        return self.address | (self.bursts - 1) << 32 | write << 36 | self.slot << 37
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run gave: the harness's result, the command trace."""
+    """What a run gave: the harness's result, the command trace of each run between resets."""
 
     run: Run
-    trace: Trace | None
+    traces: list[Trace]
 
     def counter(self, name: str) -> int:
-        """A counter of the device."""
+        """A counter of the device or the bench."""
         return self.run.observed[name]
 
 
@@ -116,19 +128,17 @@ def run_requests(
     requests: Sequence[Sequence[Request]],
     *,
     window: int = 8,
-    limit: int | None = None,
     stall: float = 0.0,
     seed: int = 1,
     reset_at: int | None = None,
     trace: bool = False,
     images: Sequence[Path] = (),
+    plusargs: Sequence[str] = (),
+    drain: int = 64,
     max_cycles: int = 200_000,
     fast: bool = False,
 ) -> Result:
-    """Run requests, a list per pseudo-channel; the device stops the run at a broken rule.
-
-    ``limit`` keeps fewer requests under way than the ``window`` that the bench is built for.
-    """
+    """Run requests, a list per pseudo-channel; the device stops the run at a broken rule."""
     standard, gear = config.standard, config.gear
     name = f"controller_{standard.name.replace('-', '_')}_{gear}"
     words = 2 // gear
@@ -143,28 +153,29 @@ def run_requests(
         outputs[f"response__{i}"] = sum(words * r.bursts for r in own if not r.words)
         outputs[f"written__{i}"] = sum(bool(r.words) for r in own)
         stalls |= {f"request__{i}": stall, f"data__{i}": stall}
-    plusargs = [f"+dram_image{i}={image}" for i, image in enumerate(images)]
+    arguments = [*plusargs]
+    arguments += [f"+dram_image{i}={image}" for i, image in enumerate(images)]
     path = BUILD_ROOT / "runs" / f"{name}-{os.getpid()}-{next(_trace_numbers)}.trace"
     if trace:
         path.parent.mkdir(parents=True, exist_ok=True)
-        plusargs.append(f"+dram_trace={path}")
+        arguments.append(f"+dram_trace={path}")
     run = simulate(
         ControllerBench(config, window),
         name=name,
         inputs=inputs,
         outputs=outputs,
-        settings={"limit": limit or window},
-        observe=COUNTERS,
+        observe=[*COUNTERS, "most_debt", *(f"longest_wait_{i}" for i in range(window))],
         stall=stalls,
         seed=seed,
         reset_at=reset_at,
+        drain=drain,
         max_cycles=max_cycles,
         sources=DEVICE_SOURCES,
-        plusargs=plusargs,
+        plusargs=arguments,
         arguments=["--unroll-count", "2"],
         fast=fast,
         driver="native",  # no Python per clock
     )
     traces = read_traces(path) if trace else []
     path.unlink(missing_ok=True)
-    return Result(run, traces[-1] if traces else None)
+    return Result(run, traces)

@@ -19,7 +19,8 @@ class Workload:
     """Requests of one pseudo-channel, and a memory that runs them one after the other.
 
     A request does not touch what an earlier one within ``window`` writes, nor write what it reads:
-    these may be under way at the same time, in any order.
+    these may be under way at the same time, in any order. Request number n has the slot ``n mod
+    window`` unless told.
 
     Parameters
     ----------
@@ -29,10 +30,16 @@ class Workload:
         Requests that may be under way.
     seed
         Of everything random.
+    replay
+        Whether the requests, after any of them, may be run from the first again: a write touches
+        only what nothing touched before.
     """
 
-    def __init__(self, config: ControllerConfig, window: int, seed: int) -> None:
+    def __init__(
+        self, config: ControllerConfig, window: int, seed: int, *, replay: bool = False
+    ) -> None:
         self._config = config
+        self._replay = replay
         self._window = window
         self._random = random.Random(seed)
         #: Bytes that an address of the port reaches.
@@ -43,6 +50,8 @@ class Workload:
         self.requests: list[Request] = []
         #: Per request the words of 16 bytes that it reads; None for a write.
         self.expected: list[list[int] | None] = []
+        #: Numbers of the requests that leave the channel.
+        self.refused: set[int] = set()
 
     def patterns(self) -> dict[str, Callable[[], Iterator[int]]]:
         """Addresses without end, by name of the pattern."""
@@ -125,25 +134,50 @@ class Workload:
                 address = choose.randrange(1 << 20) * BURST_BYTES
                 if self._collides(address, count, write):
                     continue
-            self._append(address, count, write)
+            self.append(address, count, write)
             number -= 1
+
+    def add_refused(self, number: int) -> None:
+        """Append ``number`` requests that leave the channel, a legal one before each of them.
+
+        None if the channel is as large as the addresses reach.
+        """
+        choose, end = self._random, self._config.standard.bytes
+        if end >= 1 << ADDRESS_BITS:
+            return
+        for _ in range(number):
+            self.add("small region", 1, writes=0.5)
+            far = choose.randrange(end, 1 << ADDRESS_BITS) // BURST_BYTES * BURST_BYTES
+            address, count = choose.choice(
+                ((far, choose.randrange(1, 17)), (end - BURST_BYTES, 2), (end - 512 + 32, 16))
+            )
+            count = min(count, ((1 << ADDRESS_BITS) - address) // BURST_BYTES)
+            self.append(address, count, choose.random() < 0.5)
 
     def _collides(self, address: int, count: int, write: bool) -> bool:
         seen = self._touched if write else self._written
-        oldest = len(self.requests) - self._window
+        oldest = 0 if write and self._replay else len(self.requests) - self._window
         first = address // BURST_BYTES
         return any(seen.get(first + i, oldest - 1) >= oldest for i in range(count))
 
-    def _append(self, address: int, count: int, write: bool) -> None:
+    def append(self, address: int, count: int, write: bool, slot: int | None = None) -> None:
+        """Append a request of ``count`` bursts; beyond the end of the channel it is refused."""
         number, first = len(self.requests), address // BURST_BYTES
+        refused = address + count * BURST_BYTES > self._config.standard.bytes
+        if slot is None:
+            slot = number % self._window
+        if refused:
+            self.refused.add(number)
         for i in range(count):
             self._touched[first + i] = number
             if write:
                 self._written[first + i] = number
         begin, words = address // _WORD, count * BURST_BYTES // _WORD
         if not write:
-            self.requests.append(Request(address, count))
-            self.expected.append([self._memory.get(begin + i, _FILLER) for i in range(words)])
+            self.requests.append(Request(address, count, slot))
+            memory = {} if refused else self._memory
+            missing = 0 if refused else _FILLER
+            self.expected.append([memory.get(begin + i, missing) for i in range(words)])
             return
         gear, choose = self._config.gear, self._random
         sent = []
@@ -153,8 +187,9 @@ class Workload:
                 enable = choose.getrandbits(16 * gear)
             sent.append((data, enable))
             for j in range(gear):
-                self._store(begin + i + j, data >> 128 * j, enable >> 16 * j)
-        self.requests.append(Request(address, count, tuple(sent)))
+                if not refused:
+                    self._store(begin + i + j, data >> 128 * j, enable >> 16 * j)
+        self.requests.append(Request(address, count, slot, tuple(sent)))
         self.expected.append(None)
 
     def _store(self, word: int, data: int, enable: int) -> None:
@@ -168,31 +203,38 @@ class Workload:
         Raises
         ------
         AssertionError
-            A word is wrong, comes twice or is refused, or a write is not told.
+            A word is wrong or comes twice, an error is missing or too many, or a request is not
+            answered in full.
         """
         gear, bits = self._config.gear, self._config.id_bits
         # Requests of an id follow each other.
         reads: list[list[int]] = [[] for _ in range(self._window)]
         writes: list[list[int]] = [[] for _ in range(self._window)]
-        for number, expected in enumerate(self.expected):
-            (writes if expected is None else reads)[number % self._window].append(number)
+        for number, (request, expected) in enumerate(
+            zip(self.requests, self.expected, strict=True)
+        ):
+            (writes if expected is None else reads)[request.slot].append(number)
         seen: list[set[int]] = [set() for _ in range(self._window)]
         for payload in responses:
             data = payload & ((1 << 128 * gear) - 1)
             rest = payload >> 128 * gear
             request_id, beat, error = rest & ((1 << bits) - 1), rest >> bits & 31, rest >> bits + 5
+            assert reads[request_id], f"a word of id {request_id} that nobody waits for"
             number = reads[request_id][0]
             expected = self.expected[number]
             assert expected is not None
+            assert beat + gear <= len(expected), f"request {number}, beat {beat} is beyond its end"
             wanted = sum(expected[beat + i] << 128 * i for i in range(gear))
-            assert (data, error) == (wanted, 0), f"request {number}, beat {beat}"
+            refused = number in self.refused
+            assert (data, error) == (wanted, refused), f"request {number}, beat {beat}"
             assert beat not in seen[request_id], f"request {number}, beat {beat} twice"
             seen[request_id].add(beat)
             if len(seen[request_id]) * gear == len(expected):
                 seen[request_id].clear()
                 reads[request_id].pop(0)
         for payload in written:
-            assert not payload >> bits
-            writes[payload & ((1 << bits) - 1)].pop(0)
+            request_id, error = payload & ((1 << bits) - 1), payload >> bits
+            assert writes[request_id], f"id {request_id} is told to be written, and nothing is"
+            assert error == (writes[request_id].pop(0) in self.refused)
         assert not any(reads)
         assert not any(writes)
