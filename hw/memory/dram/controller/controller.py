@@ -15,8 +15,8 @@ from hw.memory.dram.port import dram_port
 class DramController(wiring.Component):
     """Moves 16 bytes per DRAM clock and pseudo-channel; schedules out of order over the banks.
 
-    A read that finds its row open and nothing in its way is answered tCL + 8 clocks after its
-    request at gear 1.
+    At gear 1 the first word of a read that finds its row open and nothing in its way comes tCL + 5
+    clocks after its request, a clock later if a CAS has to start the data clock.
 
     Parameters
     ----------

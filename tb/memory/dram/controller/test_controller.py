@@ -6,6 +6,8 @@ The device stops a run at the first broken rule, `check_trace` looks at all comm
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from hw.memory.dram import DramStandard, Location, load_standard, standard_names
@@ -181,6 +183,22 @@ def test_busy_banks_are_refreshed_by_force(name: str, pattern: str, number: int,
     # `run_workloads` looks at the 8 rounds that are legal; forced ones take less than one.
     assert limit <= result.counter("most_debt") <= limit + sets
     check_refreshes(config, result)
+
+
+def test_latency(seed: int) -> None:
+    """One read after the other, of one row."""
+    config = config_of("hbm2-2000")
+    standard = config.standard
+    workloads = [Workload(config, WINDOW, seed) for _ in range(2)]
+    for column in range(4):
+        location = Location(bank_group=1, bank=1, row=5, column=column)
+        workloads[0].append(config.address_map.address(location), 1, False, 0)
+    result = run_workloads(config, workloads, seed=seed, drain=standard["tREFI"])
+    reads = [issue.time for issue in result.traces[0].issues if issue.command in READS]
+    assert result.run.first_output_cycle["response__0"] == reads[0] + standard["tCL"] + 1
+    # The next request is offered 2 clocks after the first of the two words.
+    latency = standard["tCL"] + 5
+    assert {b - a for a, b in pairwise(reads)} == {latency + 2}
 
 
 #: The slot of the requests that the others must not starve.
