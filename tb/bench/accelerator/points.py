@@ -113,23 +113,30 @@ def measure(point: Point, seed: int) -> dict[str, Any]:
 
 
 def with_projections(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Add to each compressed point what its traffic is with two dense layers of 32; project far.
+    """Compare each compressed point with the dense one at its context; project far.
 
     The traffic of a job grows linearly with the context once the budget is full, so two measured
     contexts give every other.
     """
     found = [dict(point) for point in points]
     dense = {
-        (p["preset"], p["standard"], p["context"]): p["derived"]["share_of_dense16"]
+        (p["preset"], p["standard"], p["context"]): p
         for p in found
-        if p["mode"] == "dense16"
+        if p["mode"] == "dense16" and p["slices"] == 1
     }
     for p in found:
         key = (p["preset"], p["standard"], p["context"])
         if p["mode"] == "kvo" and key in dense:
-            share = p["derived"]["share_of_dense16"]
-            mixed = (DENSE_LAYERS * dense[key] + (LAYERS - DENSE_LAYERS) * share) / LAYERS
-            p["derived"] = p["derived"] | {"share_with_two_dense_layers": mixed}
+            share, baseline = p["derived"]["share_of_dense16"], dense[key]
+            rest = DENSE_LAYERS * baseline["derived"]["share_of_dense16"]
+            # Of one slice with as many jobs as each of these slices has.
+            pace = baseline["measured"]["cycles"] / baseline["jobs"] / p["slices"]
+            p["derived"] = p["derived"] | {
+                "share_with_two_dense_layers": (rest + (LAYERS - DENSE_LAYERS) * share) / LAYERS,
+                "speedup_over_dense16": pace * p["jobs"] / p["measured"]["cycles"],
+                "bound_of_speedup": (baseline["derived"]["required_bytes"] / baseline["jobs"])
+                / (p["derived"]["required_bytes"] / p["jobs"]),
+            }
     near = {
         p["context"]: p["derived"]["pin_bytes_per_job"]
         for p in found
