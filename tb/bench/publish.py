@@ -25,8 +25,8 @@ _TEXT = """# Performance
 
 Made by `make bench` and `python -m tb.bench.publish` from `results/bench.json`; do not edit.
 {jobs} jobs per point through one core and an ideal memory of 16 bytes per cycle and {latency}
-cycles latency; every word is compared with the twin. `docs/attention_dram.md` has the figures at the
-DRAM pins.
+cycles latency; every word is compared with the twin. `docs/attention_dram.md` has the figures at
+the DRAM pins.
 
 {table}
 *Measured*: {measured}. *Derived*: {derived}.

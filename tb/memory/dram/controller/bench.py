@@ -6,6 +6,7 @@ import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Signal
@@ -123,6 +124,12 @@ class Result:
         return self.run.observed[name]
 
 
+@cache
+def _bench(config: ControllerConfig, window: int) -> ControllerBench:
+    """One object for all runs: what the harness elaborates of it is kept."""
+    return ControllerBench(config, window)
+
+
 def run_requests(
     config: ControllerConfig,
     requests: Sequence[Sequence[Request]],
@@ -160,7 +167,7 @@ def run_requests(
         path.parent.mkdir(parents=True, exist_ok=True)
         arguments.append(f"+dram_trace={path}")
     run = simulate(
-        ControllerBench(config, window),
+        _bench(config, window),
         name=name,
         inputs=inputs,
         outputs=outputs,
