@@ -6,7 +6,7 @@ from typing import Any
 
 _TEXT = """# Attention through DRAM
 
-Made by `python -m tb.bench.accelerator --wide --publish` from `results/attention_dram.json`; do not
+Made by `python -m tb.bench.accelerator --publish` from `results/attention_dram.json`; do not
 edit. Every word is compared with the twin. *Measured*: {measured}. *Derived*: {derived}.
 *Projected*: {projected}.
 
