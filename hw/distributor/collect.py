@@ -1,6 +1,6 @@
 """Brings the results of the slices into the order of the jobs."""
 
-from amaranth.hdl import Array, Module, Signal
+from amaranth.hdl import Array, Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -87,7 +87,7 @@ class Collect(wiring.Component):
         status = self.completion.payload.status
         m.d.comb += [
             complete.eq(self.order.valid & chosen["completion"]),
-            refused.eq((status > Status.OK) & (status < Status.MEMORY_ERROR)),
+            refused.eq(Cat(status == code for code in Status if code.refused).any()),
             go["output"].eq(complete & ~refused & (sent != streams.output_beats)),
             go["selection"].eq(complete & ~refused & self.order.payload.selects & ~listed),
             go["completion"].eq(complete & ~go["output"] & ~go["selection"]),

@@ -62,8 +62,8 @@ def place_jobs(config: AcceleratorConfig, data: Arrays) -> Placed:
         job = _descriptor(core, packed)
         where = (job.layer, job.kv_head)
         if Status(int(data["status"][number])).refused:
-            # It gets no page of its own: whatever the sequence, it ends without an access.
-            jobs.append(pack_system_job(job, 0, config.mmu))
+            # Of a sequence that does not live.
+            jobs.append(pack_system_job(job, config.mmu.sequences - 1, config.mmu))
             continue
         placement = Placement(
             context=job.context,

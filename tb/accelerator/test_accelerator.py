@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from golden.memory_image.bundle import Arrays
 from golden.memory_image.pages import PagesError
 from hw.accelerator import AcceleratorConfig
 from hw.config import ConfigError, preset
-from hw.formats import Mode
+from hw.formats import Mode, Status
 from hw.memory.dram import StandardError, standard_names
 from tb.accelerator import runner
 from tb.accelerator.placing import Placed, place_jobs
@@ -77,6 +78,21 @@ def test_a_spoiled_page_is_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> N
     run = run_accelerator(SYSTEM, data, seed=seed, driver="native")
     with pytest.raises(Mismatch):
         require_equal(run.comparison)
+
+
+def test_a_job_of_no_sequence_harms_nobody(seed: int) -> None:
+    """It ends with its status and without results, between jobs that have theirs."""
+    data = {name: array.copy() for name, array in data_of("attention_fused", SYSTEM, seed).items()}
+    victim = 2
+    first = int(data["selected"][:victim].sum())
+    chosen = range(first, first + int(data["selected"][victim]))
+    data["selection"] = np.delete(data["selection"], chosen)
+    data["status"][victim] = Status.NO_SEQUENCE
+    for name in ("selected", "maximum", "sum", "output"):
+        data[name][victim] = 0
+    run = run_accelerator(SYSTEM, data, seed=seed, stall=0.2, driver="native")
+    require_equal(run.comparison)
+    assert run.counters["mmu_jobs.jobs_refused"] == 1
 
 
 @pytest.mark.slow
