@@ -189,7 +189,7 @@ def test_the_order_of_the_grants(gear: int, seed: int) -> None:
     assert [item["client"] for item in granted] == expected
 
 
-@pytest.mark.parametrize("gear", [1, 2])
+@pytest.mark.parametrize("gear", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_bytes_are_shared_as_the_weights_are(gear: int) -> None:
     """Long requests against short ones, readers against writers: 2 to 1 to 1 to 1 to 1."""
     numbers = {"core": 700, "walker": 3000, "append": 400, "tables": 900, "scan": 350}

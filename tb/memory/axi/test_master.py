@@ -204,7 +204,7 @@ def test_two_ids_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", [range(0x1FF0, 0x2010), range(0x3000, 0x3001), range(1 << 16)])
-@pytest.mark.parametrize("gear", [1, 2])
+@pytest.mark.parametrize("gear", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_errors(gear: int, bad: range, tmp_path: Path) -> None:
     script = random_script(7 + gear, gear, phases=8, bad=bad)
     assert any(script.writes.values())
@@ -224,7 +224,7 @@ def test_requests_are_cut_at_4_kib_only(tmp_path: Path) -> None:
     assert run.observed["read_bursts"] == 17 + 15
 
 
-@pytest.mark.parametrize("gear", [1, 2])
+@pytest.mark.parametrize("gear", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_word_in_every_cycle(gear: int, tmp_path: Path) -> None:
     """Both ways at once, with 16 IDs, short requests and 20 cycles of latency."""
     script = Script(bytes(MEMORY_BYTES), gear)

@@ -60,6 +60,6 @@ def play(script: Script, folder: Path, *, rough: bool) -> None:
 
 
 @pytest.mark.parametrize("rough", [False, True])
-@pytest.mark.parametrize("gear", [1, 2])
+@pytest.mark.parametrize("gear", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_memory_of_cocotbext_axi(gear: int, rough: bool, tmp_path: Path) -> None:
     play(random_script(20 + gear, gear, phases=6), tmp_path, rough=rough)

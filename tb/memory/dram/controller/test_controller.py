@@ -105,7 +105,10 @@ def check_refreshes(config: ControllerConfig, result: Result) -> None:
     assert result.counter(other) == 0
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name == "hbm3-6400" else []) for name in NAMES],
+)
 def test_random_traffic_runs_into_every_rule(name: str, seed: int) -> None:
     config = config_of(name)
     result = run_workloads(config, random_workloads(config, seed, 300), seed=seed, stall=0.2)
@@ -116,13 +119,8 @@ def test_random_traffic_runs_into_every_rule(name: str, seed: int) -> None:
     assert rules_of(config.standard) - reached == UNREACHED[name]
 
 
-@pytest.mark.parametrize(
-    ("name", "gear"),
-    [
-        pytest.param(name, 2, marks=[] if name == "lpddr5-6400-x16" else pytest.mark.slow)
-        for name in NAMES
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "gear"), [(name, 2) for name in NAMES])
 def test_random_traffic_at_gear_2(name: str, gear: int, seed: int) -> None:
     config = config_of(name, gear)
     result = run_workloads(config, random_workloads(config, seed, 150), seed=seed, stall=0.2)
