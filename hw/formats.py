@@ -50,6 +50,11 @@ class Status(IntEnum):
         ran = (Status.OK, Status.MEMORY_ERROR, Status.SCALE_NOT_FINITE)
         return self not in ran
 
+    @property
+    def of_the_mmu(self) -> bool:
+        """Whether only the KV-MMU gives it, before the job reaches a core."""
+        return self in (Status.NO_SEQUENCE, Status.PAGE_FAULT)
+
 
 class StepKind(IntEnum):
     """What the 64 digits of one step of the PE array are."""

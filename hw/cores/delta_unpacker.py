@@ -64,7 +64,8 @@ class DeltaUnpacker(wiring.Component):
         # Masks of the chunk come first and stay until its last step; beats of padding are dropped.
         end = mask_beats + data_beats
         place = Signal(range(end + 1))
-        in_masks = place < mask_beats
+        # One mask bit a channel may lie in the elements instead.
+        in_masks = place < mask_beats if mask_beats else Const(0)
         has_data = ~in_masks & (place != end)
         masks = Signal(config.head_dim)
         masks_there = Signal()
