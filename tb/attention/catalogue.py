@@ -65,17 +65,24 @@ def fused_cases(config: AttentionConfig, seed: int, mode: Mode) -> list[JobCase]
     if longest > SHORT_CONTEXT:
         return [case for context in contexts for case in fitted_cases(config, context, seed, mode)]
     return [
-        case_from_tensors(
-            f"synthetic {name}, context {context}",
-            CASES[name](config, context, seed + index),
-            config,
-            layer=index % config.layers,
-            kv_head=index % config.kv_heads,
-            mode=mode,
-        )
+        _synthetic_case(name, context, index, config, seed, mode)
         for context in (*contexts, min(3 * window + 5, longest - 1))
         for index, name in enumerate(CASES)
     ]
+
+
+def _synthetic_case(
+    name: str, context: int, index: int, config: AttentionConfig, seed: int, mode: Mode
+) -> JobCase:
+    """A job on the synthetic tensors ``name``, with tensors and a place of its own."""
+    return case_from_tensors(
+        f"synthetic {name}, context {context}",
+        CASES[name](config, context, seed + index),
+        config,
+        layer=index % config.layers,
+        kv_head=index % config.kv_heads,
+        mode=mode,
+    )
 
 
 def fitted_cases(
@@ -101,14 +108,7 @@ def corner_cases(config: AttentionConfig, seed: int, mode: Mode) -> list[JobCase
     wanted = [(name, context) for name in CASES for context in few]
     wanted += [("random", context) for context in boundary_contexts(config)]
     return [
-        case_from_tensors(
-            f"synthetic {name}, context {context}",
-            CASES[name](config, context, seed + index),
-            config,
-            layer=index % config.layers,
-            kv_head=index % config.kv_heads,
-            mode=mode,
-        )
+        _synthetic_case(name, context, index, config, seed, mode)
         for index, (name, context) in enumerate(wanted)
     ]
 

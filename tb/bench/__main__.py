@@ -25,7 +25,6 @@ DEFAULT_CONTEXTS = {
     "paper": (1024, 4096, 8192),
     "paper-gqa": (1024, 4096, 8192),
 }
-RESULTS = REPOSITORY / "results"
 LABELS = {
     "measured": "counted in the simulation of the emitted Verilog",
     "derived": "arithmetic on measured figures and on the layout of the cache",
