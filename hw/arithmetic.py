@@ -19,6 +19,13 @@ def fp16_is_finite(bits: Value) -> Value:
     return ~bits[10:15].all()
 
 
+def fixed_of_fp16(bits: Value) -> Value:
+    """A finite FP16 number in units of 2**-24, without rounding: signed, 41 bits."""
+    number = fp16(bits)
+    size = (number.mantissa << (number.exponent - 1)[:5])[:40]
+    return Mux(number.sign, -size, size)
+
+
 def shift_right_half_up(value: Value, shift: Value) -> Value:
     """``floor(value / 2**shift + 1/2)`` for an unsigned ``shift``; one bit wider than ``value``."""
     doubled = Cat(Const(0, 1), value)

@@ -49,6 +49,13 @@ SUM_FRACTION = 20
 OUTPUT_BITS = 32
 OUTPUT_FRACTION = 15
 
+#: Numbers that the quantiser takes are integers in units of 2**-24, the smallest FP16 step: signed,
+#: below 2**18 in size. Twice the largest FP16 number and its rounding error fit.
+FIXED_FRACTION = 24
+FIXED_BITS = FIXED_FRACTION + 19
+#: Smallest scale of the affine quantiser, 1e-5 as FP16: an FP16 subnormal, 168 units.
+SCALE_FLOOR = 168
+
 #: Piecewise linear ``2**f`` for f in [0, 1): 16 segments of 256 steps. Segment i is
 #: ``EXP2_OFFSET[i] + (EXP2_SLOPE[i] * x >> 8)`` with x the low 8 bits of the 12-bit fraction; the
 #: result has EXP2_FRACTION fraction bits. The offsets sit below the chord's ends by half of the

@@ -17,6 +17,7 @@ from hw.cores.scale_bank import ScaleBank
 from hw.cores.score_unit import ScoreUnit
 from hw.cores.softmax import Softmax
 from hw.cores.value_accumulator import ValueAccumulator
+from hw.study.codes import DIVIDERS
 from hw.study.products import PRODUCTS
 
 CONFIG = preset("paper")
@@ -67,6 +68,11 @@ def points() -> Iterator[Point]:
         config = replace(CONFIG, jobs_in_flight=jobs)
         for unit, make in _per_job(config).items():
             yield Point("one more job in flight", unit, f"{jobs} jobs", make)
+
+    for bits in (2, 8):
+        for form, divider in DIVIDERS.items():
+            name = f"{form}, {bits} bits"
+            yield Point("division by the scale", "CodeDivider", name, partial(divider, bits))
 
 
 def _per_row(config: AttentionConfig) -> dict[str, Callable[[], wiring.Component]]:
