@@ -1,9 +1,10 @@
 """Reads the tables of the DRAM standards, each value of which names its source."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
+from typing import Any
 
 from hw.memory.dram.standard import DramStandard, StandardError
 
@@ -65,7 +66,7 @@ def parse_standard(text: str) -> DramStandard:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise StandardError(f"a standard must be a TOML text: {error}") from error
-    _only("the table", table, _TOP)
+    only_keys("the table", table, _TOP)
     for key in _TOP:
         if key not in table:
             raise StandardError(f"the table must have {key!r}, which is missing")
@@ -79,18 +80,15 @@ def parse_standard(text: str) -> DramStandard:
     sources: dict[str, str] = {}
     values: dict[str, dict[str, int]] = {}
     for section, legal in (("organisation", _ORGANISATION), ("protocol", _PROTOCOL)):
-        _only(section, table[section], legal)
+        only_keys(section, table[section], legal)
         for name in legal:
             if name not in table[section]:
                 raise StandardError(f"{section} must have {name!r}, which is missing")
     for section in ("organisation", "protocol", "timing"):
         values[section] = {}
         for name, entry in table[section].items():
-            values[section][name], sources[name] = _entry(name, entry, known)
-    used = {entry["source"] for section in values for entry in table[section].values()}
-    for name in known:
-        if name not in used:
-            raise StandardError(f"source {name!r} must be used by a value, or left out")
+            values[section][name], sources[name] = sourced_value(name, entry, known)
+    check_sources(known, [entry for section in values for entry in table[section].values()])
     return DramStandard(
         name=table["name"],
         description=table["description"],
@@ -102,17 +100,32 @@ def parse_standard(text: str) -> DramStandard:
     )
 
 
-def _only(what: str, table: Mapping[str, object], legal: tuple[str, ...]) -> None:
+def check_sources(known: Mapping[str, object], entries: Sequence[Mapping[str, str]]) -> None:
+    """Refuse sources that no entry names, with a `StandardError`."""
+    used = {entry["source"] for entry in entries}
+    for name in known:
+        if name not in used:
+            raise StandardError(f"source {name!r} must be used by a value, or left out")
+
+
+def only_keys(what: str, table: Mapping[str, object], legal: tuple[str, ...]) -> None:
+    """Refuse keys of a table that are not legal, with a `StandardError`."""
     for key in table:
         if key not in legal:
             raise StandardError(f"{what} must not have {key!r}; it has {', '.join(legal)}")
 
 
-def _entry(name: str, entry: object, known: Mapping[str, object]) -> tuple[int, str]:
-    """Return the value of an entry and its source in words."""
+def sourced_value(name: str, entry: object, known: Mapping[str, object]) -> tuple[Any, str]:
+    """Return the value of an entry, of whatever type, and its source in words.
+
+    Raises
+    ------
+    StandardError
+        It has no value, no source or an unknown one.
+    """
     if not isinstance(entry, dict) or not {"value", "source"} <= set(entry):
         raise StandardError(f"{name} must be a table with 'value' and 'source', not {entry!r}")
-    _only(name, entry, ("value", "source", "note"))
+    only_keys(name, entry, ("value", "source", "note"))
     source = entry["source"]
     if source not in known:
         raise StandardError(
