@@ -24,6 +24,7 @@ from tb.attention.runner import AttentionRun, compare
 from tb.harness import Driver, Stall, simulate
 from tb.harness.files import BUILD_ROOT
 from tb.memory.dram.device import COUNTERS, SOURCES
+from tb.memory.dram.energy import modelled_energy
 from tb.memory.dram.image import arrange
 
 _SOURCES = [source for source in SOURCES if source.stem != "dram_player"]
@@ -105,6 +106,14 @@ class SystemRun(AttentionRun):
             "table_bytes": tables,
             "over_fetch_bytes": self.dram["bytes_moved"] - asked,
         }
+
+    @property
+    def modelled(self) -> dict[str, Any]:
+        """The energy of the DRAM, where there is a table."""
+        energy = modelled_energy(
+            self.config.standard, self.dram, clocks=self.cycles, channels=self.slices
+        )
+        return {} if energy is None else {"dram_energy_pj": energy}
 
 
 @cache

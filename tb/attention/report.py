@@ -15,6 +15,7 @@ from hw.formats import KVFormat, Mode, Status
 from tb.attention.catalogue import Scenario
 from tb.attention.runner import AttentionRun
 from tb.harness.files import REPOSITORY
+from tb.memory.dram.energy import per_bit
 
 REPORTS = REPOSITORY / "build" / "reports"
 
@@ -67,7 +68,7 @@ def make_report(
     golden: Path,
     mode: Mode = Mode.KVO,
 ) -> dict[str, Any]:
-    """Every figure of a run, labelled measured (a counter) or derived (arithmetic on one).
+    """Every figure of a run, labelled: measured (a counter), derived (arithmetic on one), modelled.
 
     Shares of the time are those of a core and its memory, on average over the slices.
     """
@@ -145,6 +146,7 @@ def make_report(
             "bound": bound,
             "lost_cycles": losses,
         },
+        "modelled": run.modelled,
     }
 
 
@@ -200,6 +202,13 @@ def print_summary(report: dict[str, Any], path: Path, console: Console) -> None:
             "traffic",
             f"{measured['memory_bytes']:,} bytes at the {report['counted_at']}, "
             f"{derived['traffic_at_the_port']:.1%} of dense 16-bit K and V",
+        )
+    if "dram_energy_pj" in report["modelled"]:
+        energy = report["modelled"]["dram_energy_pj"]
+        table.add_row(
+            "DRAM energy",
+            f"{sum(energy.values()) / 1e6:,.1f} uJ, "
+            f"{per_bit(energy, derived['required_bytes']):.2f} pJ per required bit (modelled)",
         )
     table.add_row("bound by", derived["bound"])
     table.add_row("report", str(path.relative_to(REPOSITORY)))

@@ -79,6 +79,11 @@ class AttentionRun:
         """Further counts for the report."""
         return {}
 
+    @property
+    def modelled(self) -> dict[str, Any]:
+        """Figures that a model makes of the counts."""
+        return {}
+
 
 @cache
 def _bench(config: AttentionConfig, registers: int) -> AttentionBench:

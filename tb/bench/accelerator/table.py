@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tb.memory.dram.energy import modelled_energy, per_bit
+
 _TEXT = """# Attention through DRAM
 
 Made by `python -m tb.bench.accelerator --publish` from `results/attention_dram.json`; do not
@@ -14,7 +16,9 @@ edit. Every word is compared with the twin. *Measured*: {measured}. *Derived*: {
 Useful: required bytes (the method's formula, no padding) over peak bytes; pins: bytes moved over
 peak bytes. Traffic: bytes at the pins, tables and padding included, as a share of dense 16-bit K
 and V; behind it the same with 2 of 32 layers left dense, as published. Speed-up: over `dense16` on
-the same DRAM with as many slices; its bound: required bytes over required bytes.
+the same DRAM with as many slices; its bound: required bytes over required bytes. Energy: of the
+DRAM devices, as docs/dram.md models it; of a job as a share of the same job's with `dense16` and
+one slice.
 
 ## Where the rest went
 
@@ -38,6 +42,7 @@ def markdown_table(points: list[dict[str, Any]]) -> str:
     headings = ["case", "jobs", "cycles (measured)", "pin bytes/job (measured)"]
     headings += ["useful (derived)", "pins (derived)", "traffic (derived)"]
     headings += ["2 dense layers (derived)", "speed-up (derived)", "its bound (derived)"]
+    headings += ["pJ per required bit (modelled)", "energy of dense16 (modelled)"]
     rows = []
     for p in points:
         derived = p["derived"]
@@ -54,9 +59,30 @@ def markdown_table(points: list[dict[str, Any]]) -> str:
                 "" if mixed is None else f"{mixed:.2%}",
                 "" if mixed is None else f"{derived['speedup_over_dense16']:.2f}x",
                 "" if mixed is None else f"{derived['bound_of_speedup']:.2f}x",
+                *_energy_cells(p, points),
             ]
         )
     return _rows(headings, rows)
+
+
+def _energy(p: dict[str, Any]) -> dict[str, float] | None:
+    counts, clocks = p["measured"]["dram"], p["measured"]["cycles"]
+    return modelled_energy(p["standard"], counts, clocks=clocks, channels=p["slices"])
+
+
+def _energy_cells(p: dict[str, Any], points: list[dict[str, Any]]) -> tuple[str, str]:
+    """Energy per bit; and that of a job as a share of the same job's on dense 16-bit K and V."""
+    energy = _energy(p)
+    if energy is None:
+        return "no table", ""
+    each = f"{per_bit(energy, p['derived']['required_bytes']):.2f}"
+    for dense in points:
+        alike = all(dense[key] == p[key] for key in ("preset", "standard", "context"))
+        baseline = _energy(dense) if alike and dense["mode"] == "dense16" else None
+        if baseline and dense["slices"] == 1:
+            share = sum(energy.values()) / p["jobs"] / (sum(baseline.values()) / dense["jobs"])
+            return each, f"{share:.2%}"
+    return each, ""
 
 
 def losses_table(points: list[dict[str, Any]]) -> str:

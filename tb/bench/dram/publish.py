@@ -32,7 +32,9 @@ stops at a broken rule; every word read is compared with the contents of the mem
 *Clocks* (DRAM clocks) to *refreshes* cover {intervals} tREFI of the command trace, from 7 tREFI on
 since 6 refreshes of a bank may be put off; all pseudo-channels together, all busy; {measured}.
 *Refreshes* are followed by those that came due. *Useful*: {useful_fraction}.
-*Cap*: {cap}. `results/dram.json` also has what the device's counters say of the whole run.
+*Cap*: {cap}. *pJ/bit*: energy of the devices, as docs/dram.md models it, over the bits moved, all
+of which were asked for, in the whole run; empty where no source of energies was found.
+`results/dram.json` also has what the device's counters say of the whole run.
 
 * `streaming`: requests of 512 B one behind the other, round and round in 1 MiB. `gather`: requests
   of 512 B from anywhere, aligned to 512 B.

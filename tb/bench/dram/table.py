@@ -7,7 +7,9 @@ from typing import Any
 
 from rich.table import Table
 
+from hw.memory.dram import load_standard
 from tb.bench.dram.gaps import CLASSES
+from tb.memory.dram.energy import modelled_energy, per_bit
 
 #: Column heading and where its figures come from.
 COLUMNS = (
@@ -24,6 +26,7 @@ COLUMNS = (
     ("cap", "derived"),
     ("target", ""),
     ("met", "derived"),
+    ("pJ/bit", "modelled"),
 )
 
 
@@ -31,6 +34,14 @@ def target_text(derived: dict[str, Any]) -> str:
     """Whether the target is met, as a word."""
     met = derived["target_met"]
     return "" if met is None else "yes" if met else "no"
+
+
+def energy_text(point: dict[str, Any]) -> str:
+    """Picojoules per bit moved in the whole run, for every bit moved was asked for."""
+    run, standard = point["measured"]["run"], point["standard"]
+    channels = load_standard(standard).pseudo_channels
+    energy = modelled_energy(standard, run, clocks=run["clocks"], channels=channels)
+    return "" if energy is None else f"{per_bit(energy, run['bytes']):.2f}"
 
 
 def cells(points: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
@@ -52,6 +63,7 @@ def cells(points: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
             f"{derived['cap']:.4f}",
             "" if target is None else f"{target:.4f}",
             target_text(derived),
+            energy_text(p),
         )
 
 
