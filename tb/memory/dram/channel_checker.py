@@ -12,7 +12,10 @@ from tb.memory.dram.obligations import refresh_set
 from tb.memory.dram.trace import Issue
 
 #: Rules about a row that is open: they do not hold for a bank that has been precharged since.
-_OF_OPEN_ROWS = frozenset({"tRAS", "tRTP", "tWR", "tRCDRD", "tRCDWR"})
+OF_OPEN_ROWS = frozenset({"tRAS", "tRTP", "tWR", "tRCDRD", "tRCDWR"})
+
+#: What a distance may count from that is no command, see `ChannelChecker.causes`.
+ITSELF, WINDOW, ROUND = "auto precharge", "four activations", "round of refreshes"
 
 
 class ChannelChecker:
@@ -55,34 +58,43 @@ class ChannelChecker:
 
     def limits(self, issue: Issue) -> Iterator[tuple[str, int]]:
         """Yield the rules whose distance is too short, with the first cycle that they allow."""
-        for rule, limit in self._distances(issue):
+        for rule, _, first in self.causes(issue):
+            yield rule, first
+
+    def causes(self, issue: Issue) -> Iterator[tuple[str, str, int]]:
+        """Yield like `limits`, with the earlier command that the distance counts from between them.
+
+        That is a command's name, `ITSELF` for a precharge that a read or write brought along,
+        `WINDOW` for the activations that tFAW counts, or `ROUND` for the end of a refresh round.
+        """
+        for rule, cause, limit in self._distances(issue):
             first = limit - arrival(self._standard, rule, issue.command)
             if first > issue.time:
-                yield rule, first
+                yield rule, cause, first
 
     # --- distances --------------------------------------------------------------------------------
 
-    def _distances(self, issue: Issue) -> Iterator[tuple[str, int]]:
+    def _distances(self, issue: Issue) -> Iterator[tuple[str, str, int]]:
         timing, command = self._standard.timing, issue.command
         place = (issue.bank_group, issue.bank)
         for constraint in self._constraints[command]:
             for before in constraint.before:
                 newest = self._newest(constraint, before, place, issue.time)
                 if newest is not None:
-                    yield constraint.rule, newest + constraint.cycles
+                    yield constraint.rule, before.name, newest + constraint.cycles
         for bank, start in self._closing.items():
             if self._closes(command, place, bank):
-                yield "tRP", start + timing["tRP"]
+                yield "tRP", ITSELF, start + timing["tRP"]
         if command in (Command.ACT, Command.ACT2, Command.REFPB) and len(self._window) >= 4:
-            yield "tFAW", self._window[-4] + timing["tFAW"]
+            yield "tFAW", WINDOW, self._window[-4] + timing["tFAW"]
         if command is Command.REFPB and not self._round and self._round_end is not None:
-            yield "tpbRround", self._round_end + timing["tpbRround"]
+            yield "tpbRround", ROUND, self._round_end + timing["tpbRround"]
 
     def _newest(
         self, constraint: Constraint, before: Command, place: Place, now: int
     ) -> int | None:
         """Return where the newest earlier command counts from, of those close enough to matter."""
-        only_open = constraint.rule in _OF_OPEN_ROWS
+        only_open = constraint.rule in OF_OPEN_ROWS
         for time, earlier in reversed(self._history[before]):
             if time + constraint.cycles <= now:
                 return None

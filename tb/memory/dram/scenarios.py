@@ -132,34 +132,55 @@ def _rows(s: Script) -> Iterator[Scenario]:
         yield s.edge("tRAS", name, opened, last, s.opens + t["tRAS"])
         yield s.edge("tRTP", name, read, last, 300 + t["tRTP"])
         yield s.edge("tWR", name, write, last, 300 + recovery)
-    if t["tWR"] - t["tRTP"] > t["tWTR_L"]:
-        yield s.edge(
-            "tWR",
-            "RDA",
-            write,
-            lambda at: s.access(at, Command.RDA, home),
-            300 + recovery - t["tRTP"],
-        )
+    # In some standards tWTR_L lasts as long.
+    longer = max(t["tWR"], t["tRTP"] + t["tWTR_L"] + 5)
+    yield s.edge(
+        "tWR",
+        "RDA",
+        write,
+        lambda at: s.access(at, Command.RDA, home),
+        300 + recovery + longer - t["tWR"] - t["tRTP"],
+        timing={"tWR": longer},
+    )
     closed = [*opened, *pre(300)]
     all_closed = [*opened, *prea(300)]
     yield s.edge("tRP", "PRE", closed, act, 300 + t["tRP"] - s.reference)
     yield s.edge("tRPab", "PREA", all_closed, act, 300 + t["tRPab"] - s.reference)
+    refreshes = [Command.REFAB, *([Command.REFPB] if t.protocol.per_bank_refresh else [])]
     for command, start in ((Command.RDA, t["tRTP"]), (Command.WRA, recovery)):
         before = [*opened, *s.access(300, command, home)]
         time = 300 + start + t["tRP"] - s.reference
         yield s.edge("tRP", command.name, before, act, time)
+        for refresh in refreshes:
+            yield s.edge(
+                "tRP",
+                f"{command.name} {refresh.name}",
+                before,
+                lambda at, refresh=refresh: [s.issue(at, refresh)],  # type: ignore[misc]
+                300 + start + t["tRP"],
+            )
+    for refresh in refreshes:
+        yield s.edge(
+            "tRPab",
+            f"PREA {refresh.name}",
+            all_closed,
+            lambda at, refresh=refresh: [s.issue(at, refresh)],  # type: ignore[misc]
+            300 + t["tRPab"],
+        )
     # A precharge of a bank without an open row starts tRP all the same.
     yield s.edge("tRP", "idle", pre(0), act, t["tRP"] - s.reference)
     yield s.edge("tRP", "REFAB", closed, lambda at: [s.issue(at, Command.REFAB)], 300 + t["tRP"])
     if t["tPPD"] > 1:
-        before = [*opened, *s.activate(100, s.other), *pre(300)]
-        yield s.edge(
-            "tPPD",
-            "PRE",
-            before,
-            lambda at: [s.issue(at, Command.PRE, s.other)],
-            300 + t["tPPD"],
-        )
+        both = [*opened, *s.activate(100, s.other)]
+        for first in (Command.PRE, Command.PREA):
+            for second in (Command.PRE, Command.PREA):
+                yield s.edge(
+                    "tPPD",
+                    f"{first.name} {second.name}",
+                    [*both, s.issue(300, first, home)],
+                    lambda at, second=second: [s.issue(at, second, s.other)],  # type: ignore[misc]
+                    300 + t["tPPD"],
+                )
 
 
 def _columns(s: Script) -> Iterator[Scenario]:
@@ -169,7 +190,11 @@ def _columns(s: Script) -> Iterator[Scenario]:
         "tCCD_S": s.other,
         **({"tCCD_R": s.far} if t.stacks > 1 else {}),
     }
-    for kind, rule in ((Command.RD, "tRCDRD"), (Command.WR, "tRCDWR")):
+    reads, writes = (Command.RD, Command.RDA), (Command.WR, Command.WRA)
+    for rule, kind in (
+        *(("tRCDRD", kind) for kind in reads),
+        *(("tRCDWR", kind) for kind in writes),
+    ):
         yield s.edge(
             rule,
             kind.name,
@@ -178,20 +203,26 @@ def _columns(s: Script) -> Iterator[Scenario]:
             s.opens + t[rule],
         )
     opened = s.activate(0, s.home)
-    pairs = [
-        (rule, kind, kind, place, t[rule])
-        for rule, place in places.items()
-        for kind in (Command.RD, Command.WR)
-    ]
     to_read = t["tCWL"] + t["tBL_L"] + t["tWTR_L"]
     to_read_s = t["tCWL"] + t.burst_cycles + t["tWTR_S"]
-    pairs += [
-        ("tRTW", Command.RD, Command.WR, s.other, t["tRTW"]),
-        ("tWTR_L", Command.WR, Command.RD, s.neighbour, to_read),
-        ("tWTR_S", Command.WR, Command.RD, s.other, to_read_s),
+    kinds = [
+        (rule, kind, kind, place, t[rule])
+        for rule, place in places.items()
+        for kind in (reads, writes)
+    ]
+    kinds += [
+        ("tRTW", reads, writes, s.other, t["tRTW"]),
+        ("tWTR_L", writes, reads, s.neighbour, to_read),
+        ("tWTR_S", writes, reads, s.other, to_read_s),
     ]
     if t.stacks > 1:
-        pairs.append(("tWTR_S", Command.WR, Command.RD, s.far, to_read_s))
+        kinds.append(("tWTR_S", writes, reads, s.far, to_read_s))
+    pairs = [
+        (rule, first, second, place, cycles)
+        for rule, firsts, seconds, place, cycles in kinds
+        for first in firsts
+        for second in seconds
+    ]
     for rule, first, second, place, cycles in pairs:
         before = [*opened, *s.activate(100, place), *s.access(300, first, s.home)]
         yield s.edge(
@@ -237,6 +268,15 @@ def _activations(s: Script) -> Iterator[Scenario]:
         s.opens + longer,
         timing={"tRC": longer},
     )
+    if t.protocol.per_bank_refresh:
+        yield s.edge(
+            "tRC",
+            "REFPB",
+            closed,
+            lambda at: [s.issue(at, Command.REFPB, s.home)],
+            s.opens + longer,
+            timing={"tRC": longer},
+        )
     # In some standards tFAW is four times tRRD.
     step = t["tRRD_L"] + 2
     longer = 6 * step
@@ -270,6 +310,15 @@ def _refreshes(s: Script) -> Iterator[Scenario]:
     yield s.edge(
         "tRFCab", "PRE", [refresh], lambda at: [s.issue(at, Command.PRE, s.home)], t["tRFCab"]
     )
+    others = [Command.PREA, *([Command.REFPB] if t.protocol.per_bank_refresh else [])]
+    for other in others:
+        yield s.edge(
+            "tRFCab",
+            other.name,
+            [refresh],
+            lambda at, other=other: [s.issue(at, other)],  # type: ignore[misc]
+            t["tRFCab"],
+        )
     yield s.edge("tREFI", "owed", [], refab, (debt + 1) * t["tREFI"], wrong=1)
     # One more ahead of time than count.
     early = [s.issue(i * t["tRFCab"], Command.REFAB) for i in range(debt + 1)]
@@ -293,6 +342,7 @@ def _per_bank_refreshes(s: Script) -> Iterator[Scenario]:
         t["tRFCpb"] - s.reference,
     )
     yield s.edge("tRFCpb", "REFAB", first, lambda at: [s.issue(at, Command.REFAB)], t["tRFCpb"])
+    yield s.edge("tRFCpb", "PRE", first, lambda at: [s.issue(at, Command.PRE)], t["tRFCpb"])
     yield s.edge("tRFCpb", "PREA", first, lambda at: [s.issue(at, Command.PREA)], t["tRFCpb"])
     yield s.edge(
         "tpbR2act",
@@ -329,6 +379,16 @@ def _per_bank_refreshes(s: Script) -> Iterator[Scenario]:
     gap = max(t["tpbRround"], t["tpbR2pbr"] + 20)
     last = around[-1].time
     yield s.edge("tpbRround", "REFPB", around, refpb, last + gap, timing={"tpbRround": gap})
+    # The last of a round is the first of the next one.
+    longer = max(t["tRFCpb"], t["tpbRround"] + 20)
+    yield s.edge(
+        "tRFCpb",
+        "REFPB",
+        around,
+        lambda at: refpb(at, places[-1]),
+        last + longer,
+        timing={"tRFCpb": longer},
+    )
     yield Scenario(
         "REFRESH_ROUND",
         "again",

@@ -9,6 +9,8 @@ import pytest
 
 from hw.memory.dram import DramStandard, StandardError, load_standard, standard_names
 from tb.harness import SimulationError
+from tb.memory.dram.channel_checker import ChannelChecker
+from tb.memory.dram.coverage import pairs
 from tb.memory.dram.device import Run, play
 from tb.memory.dram.scenarios import Scenario, scenarios
 from tb.memory.dram.trace import Trace
@@ -59,6 +61,20 @@ def rules_of(standard: DramStandard) -> set[str]:
 def test_every_rule_has_a_scenario(name: str) -> None:
     standard = load_standard(name)
     assert {scenario.rule for scenario in scenarios(standard)} == rules_of(standard)
+
+
+@pytest.mark.parametrize("name", standard_names())
+def test_every_pair_of_commands_has_a_scenario(name: str) -> None:
+    standard = load_standard(name)
+    broken = set()
+    for scenario in scenarios(standard):
+        checker = ChannelChecker(standard.with_timing(**scenario.timing))
+        for issue in scenario.illegal:
+            if issue.command in standard.protocol.commands:
+                causes = checker.causes(issue)
+                broken |= {(rule, cause, issue.command.name) for rule, cause, _ in causes}
+                checker.add(issue)
+    assert broken == pairs(standard)
 
 
 @pytest.mark.parametrize("name", standard_names())

@@ -113,9 +113,7 @@ def test_random_traffic_runs_into_every_rule(name: str, seed: int) -> None:
     config = config_of(name)
     result = run_workloads(config, random_workloads(config, seed, 300), seed=seed, stall=0.2)
     check_refreshes(config, result)
-    reached = {
-        rule for rule, number in punctual(config.standard, result.traces[0]).items() if number
-    }
+    reached = {rule for rule, _, _ in punctual(config.standard, result.traces[0])}
     assert rules_of(config.standard) - reached == UNREACHED[name]
 
 
@@ -128,24 +126,12 @@ def test_random_traffic_at_gear_2(name: str, gear: int, seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("gear", [1, 2])
-@pytest.mark.parametrize("name", NAMES)
-def test_a_million_commands(name: str, gear: int, seed: int) -> None:
-    """125 000 commands for each of the eight cases."""
-    config = config_of(name, gear)
-    number = 4000 // config.standard.pseudo_channels
-    workloads = random_workloads(config, seed + 1, number)
-    result = run_workloads(config, workloads, seed=seed, stall=0.05)
-    assert len(result.traces[0].issues) >= 125_000
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hbm2-2000", "lpddr5-6400-x16"])
 def test_all_bank_refresh(name: str, seed: int) -> None:
     config = config_of(name, refresh="all_bank")
     result = run_workloads(config, random_workloads(config, seed, 300), seed=seed)
     check_refreshes(config, result)
-    assert punctual(config.standard, result.traces[0])["tRFCab"]
+    assert "tRFCab" in {rule for rule, _, _ in punctual(config.standard, result.traces[0])}
     idle = run_workloads(
         config, idle_workloads(config, seed), seed=seed, drain=20 * config.standard["tREFI"]
     )
