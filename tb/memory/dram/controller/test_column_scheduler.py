@@ -108,22 +108,22 @@ def check(
         resume = 0
         for clock in range(CLOCKS):
             quiet = clock // 100 % 2 == 1
-            for bank in range(banks):
-                if not quiet and jobs[bank] is None and choose.random() < 0.3:
-                    jobs[bank] = model.writing ^ (choose.random() < 0.9)
+            for i, job in enumerate(jobs):
+                if not quiet and job is None and choose.random() < 0.3:
+                    jobs[i] = model.writing ^ (choose.random() < 0.9)
             if quiet and clock >= resume and jobs == [None] * banks:
                 # Now and then, at about the time when a data clock stops.
                 jobs[choose.randrange(banks)] = model.writing ^ (choose.random() < 0.1)
                 resume = clock + choose.randrange(standard["tCL"], standard["tCL"] + 12)
-            ready = {bank for bank in range(banks) if choose.random() < 0.7}
+            ready = {i for i in range(banks) if choose.random() < 0.7}
             if model.announced is not None:
                 ready.add(model.announced)
-            wishes = {bank for bank in ready if jobs[bank] is model.writing}
+            wishes = {i for i in ready if jobs[i] is model.writing}
             precharge = choose.getrandbits(banks)
             fields = [choose.randrange(standard.columns) for _ in range(banks)]
 
             def mask(write: bool, among: set[int]) -> int:
-                return sum(1 << bank for bank in among if jobs[bank] is write)
+                return sum(1 << i for i in among if jobs[i] is write)
 
             everyone = set(range(banks))
             ctx.set(columns.has_read, mask(False, everyone))
@@ -131,8 +131,8 @@ def check(
             ctx.set(columns.wants_read, mask(False, ready))
             ctx.set(columns.wants_write, mask(True, ready))
             ctx.set(columns.auto_precharge, precharge)
-            for bank in range(banks):
-                ctx.set(columns.bursts[bank].column, fields[bank])
+            for i, column in enumerate(fields):
+                ctx.set(columns.bursts[i].column, column)
             stopped = model.clock_stopped(clock)
             bank, announces = model.expected(clock, wishes)
             cas = Command.CAS_WR if model.writing else Command.CAS_RD
