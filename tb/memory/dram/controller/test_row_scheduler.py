@@ -96,6 +96,7 @@ def check(name: str, seed: int, scheduler: type = RowScheduler, **fields: Any) -
         for j in range(banks)
         if order.index(i) < order.index(j)
     )
+    rest = max(40, standard["tpbR2pbr"]) if config.per_bank_refresh else 40
     issued: set[Command] = set()
 
     async def bench(ctx: Any) -> None:
@@ -144,7 +145,7 @@ def check(name: str, seed: int, scheduler: type = RowScheduler, **fields: Any) -
                 issued.add(command)
                 model.issue(clock, command, bank)
                 if is_refresh:
-                    rests.update((i, clock + 40) for i in members)
+                    rests.update((i, clock + rest) for i in members)
                 if command is Command.ACT and config.gear == 1:
                     taken = clock + standard.activate_cycles
             await ctx.tick()
