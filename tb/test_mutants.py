@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from hw.config import AttentionConfig, preset
+from hw.memory.dram.controller.write_batcher import WriteBatcher
 from tb import test_attention
 from tb.attention.emission import emission
 from tb.attention.runner import Mismatch
+from tb.formal.mutant import mutant
 from tb.harness import Hang, SimulationError, StreamRuleBroken
+from tb.memory.dram.controller import test_write_batcher
 from tb.mutants import __main__ as command
 from tb.mutants import campaign as campaigns
 from tb.mutants.campaign import Campaign, IntactFailure, UnknownTest, find_test
 from tb.mutants.catalogue import FAULTS, UNITS, faults_by_unit, unit_of
+from tb.mutants.components import COMPONENT_FAULTS, run_test, switch_on
 from tb.mutants.inject import Fault, InjectionError, inject, modules, short_names
 
 SMALL = r"""// A header.
@@ -241,6 +246,37 @@ def test_a_survivor_fails_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert result.exit_code == 0
     assert "test_attention_fused[tiny]" in result.output
     assert '"killed": 1' in (tmp_path / "mutants.json").read_text()
+
+
+def test_every_fault_of_a_component_fits_and_names_a_test() -> None:
+    for fault in COMPONENT_FAULTS:
+        mutant(getattr(import_module(fault.module), fault.unit), fault.old, fault.new)
+        file, _, name = fault.killed_by.partition("::")
+        tests = import_module(file.removesuffix(".py").replace("/", "."))
+        assert callable(getattr(tests, name.partition("[")[0]))
+    assert len({fault.name for fault in COMPONENT_FAULTS}) == len(COMPONENT_FAULTS)
+
+
+def test_a_fault_is_put_into_its_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    fault = next(fault for fault in COMPONENT_FAULTS if fault.name == "batch-age")
+    # What is set here is undone behind the test.
+    monkeypatch.setattr(WriteBatcher, "elaborate", intact := WriteBatcher.elaborate)
+    test_write_batcher.test_old_writes_interrupt_reads()
+    switch_on(fault)
+    assert WriteBatcher.elaborate is not intact
+    with pytest.raises(AssertionError):
+        test_write_batcher.test_old_writes_interrupt_reads()
+
+
+@pytest.mark.slow
+def test_a_fault_of_a_component_is_found_in_a_run_of_its_own(seed: int) -> None:
+    fault = next(fault for fault in COMPONENT_FAULTS if fault.name == "batch-age")
+    assert run_test(fault.killed_by, seed).passed
+    found = run_test(fault.killed_by, seed, fault)
+    assert not found.passed
+    assert "assert" in found.reason
+    with pytest.raises(IntactFailure, match=r"nothing\.py fails without any fault"):
+        run_test("tb/nothing.py", seed)
 
 
 @pytest.mark.slow

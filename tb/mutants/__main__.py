@@ -18,6 +18,7 @@ from tb.attention.report import REPORTS
 from tb.harness.files import REPOSITORY
 from tb.mutants.campaign import Campaign, IntactFailure, test_id, write_mutants
 from tb.mutants.catalogue import FAULTS, faults_by_unit
+from tb.mutants.components import COMPONENT_FAULTS, run_test
 from tb.mutants.inject import InjectionError
 
 #: The preset that has the most tests.
@@ -27,7 +28,50 @@ _WIDTH = 160
 
 
 def run_all(seed: int, console: Console) -> list[dict[str, Any]]:
-    """Run every fault against its test and return one row per fault, in order.
+    """Run every fault, of the core and of components around it; see `run_core`."""
+    rows = run_core(seed, console)
+    return [*rows, *run_components(seed, console, len(rows))]
+
+
+def run_components(seed: int, console: Console, before: int) -> list[dict[str, Any]]:
+    """Run the faults of components; return a row each, numbered behind those ``before``.
+
+    Raises
+    ------
+    IntactFailure
+        A test fails without any fault, or a fault's test cannot be run.
+    """
+    rows = []
+    tests = list(dict.fromkeys(fault.killed_by for fault in COMPONENT_FAULTS))
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("{task.description}"), console=console) as progress:
+        task = progress.add_task("", total=len(tests) + len(COMPONENT_FAULTS))
+        for test in tests:
+            progress.update(task, description=f"no fault: {test}")
+            run_test(test, seed)
+            progress.advance(task)
+        for number, fault in enumerate(COMPONENT_FAULTS, start=before + 1):
+            progress.update(task, description=f"{fault.name}: {fault.killed_by}")
+            outcome = run_test(fault.killed_by, seed, fault)
+            rows.append(
+                {
+                    "number": number,
+                    "unit": fault.unit,
+                    "fault": fault.name,
+                    "kind": fault.kind,
+                    "description": fault.description,
+                    "test": fault.killed_by,
+                    "killed": not outcome.passed,
+                    "how": outcome.reason,
+                    "cycles": outcome.cycles,
+                }
+            )
+            progress.advance(task)
+    return rows
+
+
+def run_core(seed: int, console: Console) -> list[dict[str, Any]]:
+    """Run every fault of the core against its test and return one row per fault, in order.
 
     Raises
     ------
@@ -114,7 +158,7 @@ def _plain(text: str) -> str:
 @click.command()
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=1, show_default=True)
 def main(seed: int) -> None:
-    """Switch on one fault after the other in the emitted Verilog; every one must be found."""
+    """Switch on one fault after the other; every one must be found."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=_WIDTH)

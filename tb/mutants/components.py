@@ -1,0 +1,283 @@
+"""Faults of components around the core, as changes of their source, and the tests that find them.
+
+A test runs in a process of its own, with the fault in the class from the start: whatever the test
+builds of it, in Amaranth's simulator, in Verilator or as a proof, is faulty.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+
+from tb.formal.mutant import mutant
+from tb.harness.files import REPOSITORY
+from tb.mutants.campaign import IntactFailure, Outcome
+
+#: Exit codes of pytest.
+_PASSED, _FAILED = 0, 1
+_COMPLAINT = re.compile(r"^E +(.*\S)", re.M)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComponentFault:
+    """One mistake that a designer could have made.
+
+    Parameters
+    ----------
+    name
+        Words joined by hyphens.
+    module, unit
+        The class and where it is defined.
+    kind
+        What is done to the source, such as "off by one".
+    description
+        What the designer got wrong.
+    old, new
+        Text of the class that occurs once, and what stands for it.
+    killed_by
+        The test that finds it, as pytest calls it.
+    """
+
+    name: str
+    module: str
+    unit: str
+    kind: str
+    description: str
+    old: str
+    new: str
+    killed_by: str
+
+
+def switch_on(fault: ComponentFault) -> None:
+    """Put a fault into its class, for the rest of this process.
+
+    Raises
+    ------
+    ValueError
+        ``old`` does not occur exactly once.
+    """
+    unit = getattr(import_module(fault.module), fault.unit)
+    for name, member in vars(mutant(unit, fault.old, fault.new)).items():
+        # The constructor knows its own class.
+        if inspect.isfunction(member) and name != "__init__":
+            setattr(unit, name, member)
+
+
+def run_test(test: str, seed: int, fault: ComponentFault | None = None) -> Outcome:
+    """Run a test in a process of its own, with a fault if there is one.
+
+    Raises
+    ------
+    IntactFailure
+        It fails without a fault, or could not be run at all.
+    """
+    command = [sys.executable, "-m", "pytest", "-p", "tb.mutants.switch", "-q", "-x"]
+    command += ["-p", "no:cacheprovider", "--seed", str(seed), test]
+    environment = {**os.environ, "COMPONENT_FAULT": fault.name if fault else ""}
+    found = subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
+    )
+    complaint = _COMPLAINT.search(found.stdout)
+    reason = complaint[1] if complaint else found.stdout.strip()[-200:] + found.stderr[-200:]
+    if found.returncode not in (_PASSED, _FAILED) or (found.returncode and fault is None):
+        raise IntactFailure(f"{test} fails without any fault: {reason}")
+    return Outcome(found.returncode == _PASSED, "" if found.returncode == _PASSED else reason)
+
+
+_DRAM = "hw.memory.dram.controller"
+_TESTS = "tb/memory/dram/controller"
+_BANK = f"{_TESTS}/test_bank_machine.py::test_traffic[hbm2-2000-1]"
+_ROW = f"{_TESTS}/test_row_scheduler.py::test_first_of_what_is_allowed[hbm2-2000-1]"
+_COLUMN = f"{_TESTS}/test_column_scheduler.py::test_oldest_of_what_is_allowed[ddr4-3200-1-0]"
+_WRITE = f"{_TESTS}/test_write_buffer.py::test_writes_arrive[ddr4-3200-1-0]"
+_READ = f"{_TESTS}/test_read_return.py::test_words_come_back[ddr4-3200-1-0]"
+_ARBITER = "tb/memory/arbiter/test_arbiter.py"
+_MMU = "tb/memory/kv_mmu/test_kv_mmu.py::test_random_commands_jobs_and_accesses[0]"
+
+COMPONENT_FAULTS: tuple[ComponentFault, ...] = (
+    ComponentFault(
+        name="bank-auto-precharge",
+        module=f"{_DRAM}.bank_machine",
+        unit="BankMachine",
+        kind="condition dropped",
+        description="every last burst of a job closes the row, whatever comes next",
+        old='last & (leaves | self.claimed) & (is_write | since_write["tWR"])',
+        new='last & (is_write | since_write["tWR"])',
+        killed_by=f"{_TESTS}/test_bank_machine.py::test_commands_of_row_hits_and_a_conflict",
+    ),
+    ComponentFault(
+        name="bank-claim-ignored",
+        module=f"{_DRAM}.bank_machine",
+        unit="BankMachine",
+        kind="condition dropped",
+        description="a bank that is to be refreshed goes on with its next job",
+        old="& ~self.claimed\n            ),",
+        new="\n            ),",
+        killed_by=_BANK,
+    ),
+    ComponentFault(
+        name="bank-write-recovery",
+        module=f"{_DRAM}.bank_machine",
+        unit="BankMachine",
+        kind="off by one",
+        description="a precharge comes a clock too early after a write",
+        old="Timer(tWR=distances.write_to_precharge)",
+        new="Timer(tWR=distances.write_to_precharge - 1)",
+        killed_by=_BANK,
+    ),
+    ComponentFault(
+        name="rows-window",
+        module=f"{_DRAM}.activation_limits",
+        unit="ActivationLimits",
+        kind="condition dropped",
+        description="a refresh of a bank takes no turn in the window of four activations",
+        old="with m.If(activated | refreshing):",
+        new="with m.If(activated):",
+        killed_by=_ROW.replace("hbm2-2000", "lpddr5-6400-x16"),
+    ),
+    ComponentFault(
+        name="rows-priority",
+        module=f"{_DRAM}.row_scheduler",
+        unit="RowScheduler",
+        kind="priority reversed",
+        description="precharges go before activations and refreshes",
+        old="kind.eq(possible & -possible)",
+        new="kind.eq(Mux(possible[3], 8, possible & -possible))",
+        killed_by=_ROW,
+    ),
+    ComponentFault(
+        name="columns-direction",
+        module=f"{_DRAM}.column_scheduler",
+        unit="ColumnScheduler",
+        kind="condition dropped",
+        description="the direction turns to writes while reads are left",
+        old="~self.writing & ~self.has_read.any() &",
+        new="~self.writing &",
+        killed_by=_COLUMN,
+    ),
+    ComponentFault(
+        name="columns-turnaround",
+        module=f"{_DRAM}.transfer_limits",
+        unit="TransferLimits",
+        kind="off by one",
+        description="a write comes a clock too early after a read",
+        old='distances.column("tRTW")',
+        new='distances.column("tRTW") - 1',
+        killed_by=_COLUMN,
+    ),
+    ComponentFault(
+        name="refresh-round",
+        module=f"{_DRAM}.refresh",
+        unit="RefreshManager",
+        kind="condition dropped",
+        description="a set of banks is refreshed twice in a round",
+        old="left & ~chosen",
+        new="left",
+        killed_by=f"{_TESTS}/test_refresh.py::test_rounds[hbm2-2000-fields1]",
+    ),
+    ComponentFault(
+        name="writes-too-many",
+        module=f"{_DRAM}.write_buffer",
+        unit="WriteBuffer",
+        kind="stuck at 1",
+        description="a request is taken without room for its bursts",
+        old="~filling & ~complete & (free >= wanted)",
+        new="~filling & ~complete",
+        killed_by=_WRITE,
+    ),
+    ComponentFault(
+        name="writes-absent-words",
+        module=f"{_DRAM}.write_buffer",
+        unit="WriteBuffer",
+        kind="condition dropped",
+        description="the half of a burst that was not written is",
+        old="Mux(absent | refused, 0,",
+        new="Mux(refused, 0,",
+        killed_by=_WRITE,
+    ),
+    ComponentFault(
+        name="reads-second-half",
+        module=f"{_DRAM}.read_return",
+        unit="ReadReturn",
+        kind="stuck at 0",
+        description="beats of a request that begins within a burst count from the burst",
+        old="Mux(burst.tag.second_half, beats // 2, 0)",
+        new="0",
+        killed_by=_READ,
+    ),
+    ComponentFault(
+        name="batch-age",
+        module=f"{_DRAM}.write_batcher",
+        unit="WriteBatcher",
+        kind="stuck at 0",
+        description="writes wait for a full batch without end",
+        old="old = age == config.write_age",
+        new="old = age > config.write_age",
+        killed_by=f"{_TESTS}/test_write_batcher.py::test_old_writes_interrupt_reads",
+    ),
+    ComponentFault(
+        name="arbiter-patience",
+        module="hw.memory.arbiter.schedule",
+        unit="Schedule",
+        kind="stuck at 0",
+        description="a client that has waited for long gets no preference",
+        old="Mux(impatient.any(), first, ",
+        new="Mux(0, first, ",
+        killed_by=f"{_ARBITER}::test_the_longest_wait[20]",
+    ),
+    ComponentFault(
+        name="arbiter-writer",
+        module="hw.memory.arbiter.arbiter",
+        unit="ChannelArbiter",
+        kind="swap",
+        description="the words of every write are those of the first writer",
+        old="payload.client.eq(place)",
+        new="payload.client.eq(0)",
+        killed_by="tb/formal/test_arbiter.py::test_arbiter",
+    ),
+    ComponentFault(
+        name="mmu-foreign-entry",
+        module="hw.memory.kv_mmu.table_walker",
+        unit="TableWalker",
+        kind="condition dropped",
+        description="entries of a table are used whoever their page belongs to",
+        old="~(claimed & self.match)",
+        new="~claimed",
+        killed_by=_MMU,
+    ),
+    ComponentFault(
+        name="mmu-layer",
+        module="hw.memory.kv_mmu.job_gate",
+        unit="JobGate",
+        kind="condition inverted",
+        description="a job is let through if its layer is not mapped",
+        old="Mux(mapped.bit_select",
+        new="Mux(~mapped.bit_select",
+        killed_by=_MMU,
+    ),
+    ComponentFault(
+        name="mmu-entry-half",
+        module="hw.memory.kv_mmu.table_entry",
+        unit="TableEntry",
+        kind="swap",
+        description="the entry of the other page is written",
+        old="BURST_BEATS - beat,",
+        new="1 + beat,",
+        killed_by=_MMU,
+    ),
+    ComponentFault(
+        name="mmu-refused-beats",
+        module="hw.memory.kv_mmu.write_path",
+        unit="WritePath",
+        kind="condition dropped",
+        description="the beats of a refused write go to the memory",
+        old="current.valid & current.payload.passes",
+        new="current.valid",
+        killed_by=_MMU,
+    ),
+)
