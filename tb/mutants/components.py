@@ -248,7 +248,7 @@ COMPONENT_FAULTS: tuple[ComponentFault, ...] = (
         description="entries of a table are used whoever their page belongs to",
         old="~(claimed & self.match)",
         new="~claimed",
-        killed_by=_MMU,
+        killed_by="tb/memory/kv_mmu/test_kv_mmu.py::test_stale_tables_are_not_usable",
     ),
     ComponentFault(
         name="mmu-layer",
