@@ -1,76 +1,32 @@
-"""The accelerator: slices behind a job distributor, DRAM controllers behind the slices."""
+"""The accelerator: slices behind a job distributor, a memory back end behind the slices."""
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from amaranth.hdl import Elaboratable, Module
+from amaranth.hdl import Elaboratable, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from hw.accelerator_config import AcceleratorConfig
 from hw.attention_slice import AttentionSlice, slice_streams
-from hw.config import AttentionConfig, ConfigError
+from hw.config import AttentionConfig
+from hw.counters import CounterBank
 from hw.distributor import JobDistributor
 from hw.distributor.attention import selects
-from hw.memory.dram import load_standard
-from hw.memory.dram.controller import ControllerConfig, DramController
+from hw.memory.axi import AxiMaster
+from hw.memory.axi.port import axi_port
+from hw.memory.dram.controller import DramController
 from hw.memory.dram.port import dram_port
-from hw.memory.kv_mmu.config import MmuConfig
 from hw.memory.kv_mmu.ports import COMMAND, REPLY
-from hw.placement import SLICES
-
-
-@dataclass(frozen=True, kw_only=True)
-class AcceleratorConfig:
-    """Parameters of an accelerator.
-
-    Raises
-    ------
-    ConfigError, StandardError
-        A field has an illegal value.
-    """
-
-    #: The MMU of each slice, and with it the core.
-    mmu: MmuConfig
-    #: Slices, each a core and a channel: 1, 2 or 4.
-    slices: int = 1
-    #: Name of the DRAM standard.
-    standard: str = "hbm2-2000"
-    #: ``per_bank``, ``all_bank``, or None for the first that the standard has.
-    refresh: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.slices not in SLICES or isinstance(self.slices, bool):
-            raise ConfigError(f"slices must be one of {SLICES}, not {self.slices!r}")
-        standard = self.controller(1).standard
-        if self.mmu.channel_bytes > standard.bytes:
-            raise ConfigError(
-                f"channel_bytes must be at most the {standard.bytes} bytes of a channel of "
-                f"{standard.name}, not {self.mmu.channel_bytes}"
-            )
-
-    def controller(self, id_bits: int) -> ControllerConfig:
-        """The configuration of each controller."""
-        return ControllerConfig(
-            standard=load_standard(self.standard), refresh=self.refresh, id_bits=id_bits
-        )
-
-    @property
-    def channels_per_controller(self) -> int:
-        """Channels behind one controller: the pseudo-channels of the standard."""
-        return load_standard(self.standard).pseudo_channels
-
-    @property
-    def controllers(self) -> int:
-        """DRAM controllers, each with a port of its own."""
-        return -(-self.slices // self.channels_per_controller)
+from hw.shared_module import SharedModule
 
 
 class Accelerator(wiring.Component):
-    """Attention over caches in DRAM; each slice reads up to 16 bytes per DRAM clock.
+    """Attention over caches in DRAM; each slice reads up to 16 bytes per clock.
 
-    Slice i uses channel i, which is pseudo-channel ``i % channels_per_controller`` of controller
-    ``i // channels_per_controller``.
+    Slice i uses channel i: pseudo-channel ``i % channels_per_controller`` of DRAM controller
+    ``i // channels_per_controller``, or AXI4 master i. Slices and controllers are shared modules
+    (`SharedModule`), so `hw.tools` and the benches elaborate and emit one of each.
 
     Parameters
     ----------
@@ -85,24 +41,41 @@ class Accelerator(wiring.Component):
     writer : In(write_port), an array over the slices
         Writes to pages, see `AttentionSlice`.
     dram : Out(dram_port), an array over the controllers
+        With a DRAM standard.
+    axi : Out, an array over the slices
+        With ``axi4``: the signals of AXI4, `axi_port`.
     counter_address, counter_data, counter_clear : an array over the slices
+        The registers of each slice, behind them those of its AXI4 master.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
         slices = config.slices
-        self._slices = [AttentionSlice(config.mmu) for _ in range(slices)]
-        self._controller = config.controller(self._slices[0].id_bits)
-        counter = self._slices[0].counter_address.shape()
-        standard = self._controller.standard
+        self._slice = AttentionSlice(config.mmu)
+        id_bits = self._slice.id_bits
+        self._masters, self._banks = [], []
+        if config.has_axi:
+            self._masters = [
+                AxiMaster(id_bits=id_bits, axi_id_bits=config.master_id_bits) for _ in range(slices)
+            ]
+            self._banks = [
+                CounterBank(self.config, counters={"axi": master.counters}, identity="axi")
+                for master in self._masters
+            ]
+            port = wiring.Signature(axi_port(config.master_id_bits, 1))
+            memory = {"axi": Out(port).array(slices)}
+        else:
+            self._controller = DramController(config.controller(id_bits))
+            port = dram_port(config.controller(id_bits).standard, 1)
+            memory = {"dram": Out(port).array(config.controllers)}
         super().__init__(
             {
                 **slice_streams(config.mmu).signature.flip().members,
                 "command": In(stream.Signature(COMMAND)).array(slices),
                 "reply": Out(stream.Signature(REPLY)).array(slices),
-                "writer": In(self._slices[0].writer.signature.flip()).array(slices),
-                "dram": Out(dram_port(standard, 1)).array(config.controllers),
-                "counter_address": In(counter).array(slices),
+                "writer": In(self._slice.writer.signature.flip()).array(slices),
+                **memory,
+                "counter_address": In(range(len(self.counters))).array(slices),
                 "counter_data": Out(32).array(slices),
                 "counter_clear": In(1),
             }
@@ -115,8 +88,12 @@ class Accelerator(wiring.Component):
 
     @property
     def counters(self) -> list[dict[str, Any]]:
-        """The registers of each slice, in address order."""
-        return self._slices[0].counters
+        """The registers of each slice and of its channel, in address order."""
+        rows = [
+            *self._slice.counters,
+            *(row for bank in self._banks[:1] for row in bank.describe()),
+        ]
+        return [row | {"address": address} for address, row in enumerate(rows)]
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
@@ -127,23 +104,53 @@ class Accelerator(wiring.Component):
         )
         for name in streams.signature.members:
             connect(m, flipped(getattr(self, name)), getattr(distributor, name))
-        controllers = []
-        for i in range(config.controllers):
-            m.submodules[f"controller_{i}"] = controller = DramController(self._controller)
-            connect(m, controller.dram, flipped(self.dram[i]))
-            controllers.append(controller)
-        for i, part in enumerate(self._slices):
-            m.submodules[f"slice_{i}"] = part
+        parts = []
+        for i in range(config.slices):
+            m.submodules[f"slice_{i}"] = part = SharedModule("attention_slice", self._slice)
             for name in streams.signature.members:
                 connect(m, getattr(distributor.slice[i], name), getattr(part, name))
             connect(m, flipped(self.command[i]), part.command)
             connect(m, part.reply, flipped(self.reply[i]))
             connect(m, flipped(self.writer[i]), part.writer)
-            unit, channel = divmod(i, config.channels_per_controller)
-            connect(m, part.channel, controllers[unit].channel[channel])
+            m.d.comb += part.counter_clear.eq(self.counter_clear)
+            parts.append(part)
+        if config.has_axi:
+            self._connect_axi(m, parts)
+        else:
+            self._connect_dram(m, parts)
+        return m
+
+    def _connect_dram(self, m: Module, parts: list[SharedModule]) -> None:
+        per_controller = self._config.channels_per_controller
+        for number in range(self._config.controllers):
+            controller = SharedModule("dram_controller", self._controller)
+            m.submodules[f"controller_{number}"] = controller
+            connect(m, controller.dram, flipped(self.dram[number]))
+            first = number * per_controller
+            for channel, part in enumerate(parts[first : first + per_controller]):
+                connect(m, part.channel, controller.channel[channel])
+        for i, part in enumerate(parts):
             m.d.comb += [
                 part.counter_address.eq(self.counter_address[i]),
                 self.counter_data[i].eq(part.counter_data),
-                part.counter_clear.eq(self.counter_clear),
             ]
-        return m
+
+    def _connect_axi(self, m: Module, parts: list[SharedModule]) -> None:
+        port = axi_port(self._config.master_id_bits, 1)
+        registers = len(self._slice.counters)
+        for i, part in enumerate(parts):
+            m.submodules[f"axi_{i}"] = master = self._masters[i]
+            m.submodules[f"axi_counters_{i}"] = bank = self._banks[i]
+            connect(m, part.channel, master.channel)
+            for name, member in port.items():
+                own, inner = getattr(self.axi[i], name), getattr(master, name)
+                m.d.comb += inner.eq(own) if member.flow == In else own.eq(inner)
+            # A bank answers a cycle after its address.
+            address, of_bank = self.counter_address[i], Signal(name=f"of_axi_{i}")
+            m.d.sync += of_bank.eq(address >= registers)
+            m.d.comb += [
+                part.counter_address.eq(address),
+                bank.address.eq(address - registers),
+                bank.clear.eq(self.counter_clear),
+                self.counter_data[i].eq(Mux(of_bank, bank.read_data, part.counter_data)),
+            ]

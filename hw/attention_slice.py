@@ -63,7 +63,9 @@ class AttentionSlice(wiring.Component):
             ]
         )
         self._bank = CounterBank(
-            config.attention, counters={**mmu.counters, "arbiter": self._arbiter.counters}
+            config.attention,
+            counters={**mmu.counters, "arbiter": self._arbiter.counters},
+            identity="slice",
         )
         self._registers = len(self._core.counters)
         registers = len(self.counters)

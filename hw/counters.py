@@ -68,6 +68,8 @@ class CounterBank(wiring.Component):
         The configuration whose hash identifies the core.
     counters
         Per owner (the instance name of the unit) its counters, in address order.
+    identity
+        The owner of registers 0 and 1, where a design has several banks.
 
     Members
     -------
@@ -85,8 +87,13 @@ class CounterBank(wiring.Component):
     """
 
     def __init__(
-        self, config: AttentionConfig, *, counters: Mapping[str, Sequence[Counter]]
+        self,
+        config: AttentionConfig,
+        *,
+        counters: Mapping[str, Sequence[Counter]],
+        identity: str = "core",
     ) -> None:
+        self._owner = identity
         self._identity = (
             ("config_hash", config.config_hash, "hash over all parameters and the format version"),
             ("format_version", FORMAT_VERSION, "version of records, streams and rounding"),
@@ -110,7 +117,7 @@ class CounterBank(wiring.Component):
     def describe(self) -> list[dict[str, object]]:
         """Return every register in address order, for the JSON sidecar and the register map."""
         rows: list[tuple[str, str, str, str]] = [
-            ("core", name, "", description) for name, _, description in self._identity
+            (self._owner, name, "", description) for name, _, description in self._identity
         ]
         rows += [(owner, c.name, c.unit, c.description) for owner, c in self._counters]
         return [

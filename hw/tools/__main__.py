@@ -12,9 +12,19 @@ from amaranth.hdl import UnusedElaboratable
 from rich.console import Console
 from rich.table import Table
 
+from hw.accelerator import Accelerator
+from hw.accelerator_config import (
+    AXI4,
+    DEFAULT_STANDARD,
+    MMU_FIELDS,
+    AcceleratorConfig,
+    choose_system,
+)
 from hw.config import AttentionConfig, ConfigError
 from hw.config_file import DEFAULT_PRESET, choose_config
 from hw.cores.attention_core import AttentionCore
+from hw.memory.dram import StandardError
+from hw.memory.kv_mmu.config import MmuConfig
 from hw.tools.area import KEPT_BITS, AreaError, AreaReport, measure
 from hw.tools.progress import step
 from hw.tools.quote import (
@@ -29,6 +39,7 @@ from hw.tools.quote import (
 from hw.tools.verilog import emit
 
 TOP = "attention_core"
+SYSTEM = "accelerator"
 
 
 class Refused(click.ClickException):
@@ -59,6 +70,24 @@ def _configured(command: Callable[..., None]) -> Callable[..., None]:
     return chosen
 
 
+def _of_the_system(command: Callable[..., None]) -> Callable[..., None]:
+    """Give ``command`` the options of an accelerator; those that are given come as ``system``."""
+    numbers = ("slices", "axi_id_bits", *MMU_FIELDS)
+
+    @wraps(command)
+    def chosen(**options: Any) -> None:
+        system = {name: options.pop(name) for name in ("memory", "refresh", *numbers)}
+        command(system={n: v for n, v in system.items() if v is not None}, **options)
+
+    for name in reversed(numbers):
+        owner = MmuConfig if name in MMU_FIELDS else AcceleratorConfig
+        about = f"Of an accelerator: field of {owner.__name__}."
+        chosen = click.option(f"--{name.replace('_', '-')}", type=int, help=about)(chosen)
+    chosen = click.option("--refresh", metavar="KIND", help="per_bank or all_bank.")(chosen)
+    memory = f"DRAM standard, else {DEFAULT_STANDARD}, or {AXI4} for AXI4 masters."
+    return click.option("--memory", metavar="NAME", help=memory)(chosen)
+
+
 def _output(default: str) -> Callable[[Any], Any]:
     return click.option(
         "--output",
@@ -87,15 +116,47 @@ def main() -> None:
     show_default=True,
     help="Memories with more bits are large.",
 )
-def verilog_command(config: AttentionConfig, output: Path, sram: bool, sram_bits: int) -> None:
+@click.option(
+    "--top",
+    type=click.Choice([TOP, SYSTEM]),
+    default=TOP,
+    show_default=True,
+    help="The core alone, or slices with MMU behind a distributor and in front of their memory.",
+)
+@_of_the_system
+def verilog_command(
+    config: AttentionConfig,
+    output: Path,
+    sram: bool,
+    sram_bits: int,
+    top: str,
+    system: dict[str, Any],
+) -> None:
     """Write Verilog, SystemVerilog package, JSON sidecar and register map to OUTPUT/<name>.
 
-    With --sram they go to OUTPUT/<name>-sram, with the file of the wrappers.
+    With --sram they go to OUTPUT/<name>-sram, with the file of the wrappers. An accelerator goes to
+    OUTPUT/accelerator-<name>-<memory>-<slices>.
     """
     console = Console()
-    with step(f"elaborating {TOP} ({config.name})"):
-        files = emit(AttentionCore(config), TOP, sram_bits=sram_bits if sram else None)
-    directory = output / (f"{config.name}-sram" if sram else config.name)
+    folder, component, described = config.name, None, None
+    try:
+        if top == SYSTEM:
+            chosen = choose_system(config, **system)
+            folder = f"{SYSTEM}-{config.name}-{chosen.standard}-{chosen.slices}"
+            config, described = chosen.mmu.attention, chosen.describe()
+            component = Accelerator(chosen)
+        elif system:
+            raise ConfigError(f"{next(iter(system))} goes with --top {SYSTEM} only")
+    except (ConfigError, StandardError) as error:
+        raise Refused(str(error)) from error
+    with step(f"elaborating {top} ({config.name})"):
+        files = emit(
+            component or AttentionCore(config),
+            top,
+            sram_bits=sram_bits if sram else None,
+            system=described,
+        )
+    directory = output / (f"{folder}-sram" if sram else folder)
     directory.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         (directory / name).write_text(text)

@@ -11,6 +11,12 @@ CORE_RULES = {
     "CASEINCOMPLETE": "the value of a default branch is assigned before the case",
     "PROCASSINIT": "registers have a declared value and a reset",
 }
+#: The same of an accelerator.
+SYSTEM_RULES = CORE_RULES | {
+    "CMPCONST": "a timer of one bit is compared with 1",
+    "UNSIGNED": "a count is compared with a limit that may be 0",
+    "VARHIDDEN": "a signal may have the name of the instance around it",
+}
 PACKAGE_RULES = {"UNUSEDPARAM": "a design uses the constants that it needs"}
 WRAPPER_RULES = {"DECLFILENAME": "one file holds both wrappers"}
 

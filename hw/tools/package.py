@@ -1,6 +1,6 @@
 """A SystemVerilog package of a core: parameters, payloads as packed structs, status codes."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from itertools import groupby
 
@@ -10,6 +10,7 @@ from amaranth.lib import data
 from hw import formats
 from hw.config import FORMAT_VERSION, AttentionConfig
 from hw.formats import KVFormat
+from hw.memory.kv_mmu.formats import CommandStatus, Opcode, Region
 from hw.tools import GENERATOR, VERSION
 from hw.tools.keywords import KEYWORDS
 from hw.tools.ports import StreamPort
@@ -25,6 +26,9 @@ _CODES: tuple[type[Enum], ...] = tuple(
     and kind is not formats.StepKind
 )
 
+#: Further ones of an accelerator.
+_MMU_CODES = (Region, Opcode, CommandStatus)
+
 
 class PackageError(ValueError):
     """A name would be declared twice, or a payload has no form in SystemVerilog."""
@@ -35,10 +39,12 @@ def package(
     streams: Iterable[StreamPort],
     registers: Iterable[dict[str, object]],
     name: str,
+    system: Mapping[str, object] | None = None,
 ) -> str:
     """Return the text of package ``name``.
 
-    A payload of stream ``s`` is the type ``s_t``, its field ``f`` the type ``s_f_t``. Fields whose
+    A payload of stream ``s`` is the type ``s_t``, its field ``f`` the type ``s_f_t``; the streams
+    of an array have one type. Fields whose
     name is a reserved word end in an underscore; everything else has the name that it has in the
     generator.
 
@@ -48,6 +54,8 @@ def package(
         Of the core; ``registers`` as `hw.counters.CounterBank.describe` gives them.
     name
         Name of the package.
+    system
+        Of an accelerator: its further parameters.
 
     Raises
     ------
@@ -55,16 +63,18 @@ def package(
         A name would be declared twice, or a payload has no form in SystemVerilog.
     """
     body: list[str] = ["// Parameters"]
-    body += (_constant(key.upper(), value) for key, value in config.describe().items())
+    parameters = config.describe() | dict(system or {})
+    body += (_constant(key.upper(), value) for key, value in parameters.items())
     body += ["", "// Format"]
     body.append(f"localparam logic [31:0] CONFIG_HASH = 32'h{config.config_hash:08x};")
     body.append(_constant("FORMAT_VERSION", FORMAT_VERSION))
     body += (_constant(key.upper(), value) for key, value in record_sizes(config).items())
-    for codes in _CODES:
+    for codes in _CODES + (_MMU_CODES if system else ()):
         body += ["", *_enum(codes)]
-    for stream in streams:
-        body += ["", f"// {stream.direction.capitalize()} {stream.name}"]
-        body += _declare(stream.shape, stream.name.replace("__", "_"))
+    kinds = {stream.kind: stream for stream in streams}
+    for kind, stream in kinds.items():
+        body += ["", f"// {stream.direction.capitalize()} {kind}"]
+        body += _declare(stream.shape, kind.replace("__", "_"))
     body += ["", "// Addresses of the registers"]
     body += _addresses(list(registers))
     _require_unique(body)

@@ -6,6 +6,8 @@ from pathlib import Path
 from amaranth.hdl import ClockSignal, Elaboratable, Instance, Shape
 from amaranth.lib.memory import Memory
 
+from hw.tools.sharing import SharingPlatform
+
 #: The wrappers with bodies for simulation and for FPGAs; emitted beside the core.
 WRAPPERS = Path(__file__).with_name("kvforge_sram.sv")
 REGISTERED, COMBINATIONAL = "kvforge_sram_1r1w", "kvforge_regfile_1r1w"
@@ -21,8 +23,8 @@ class SramError(ValueError):
     """A memory has ports that no wrapper has."""
 
 
-class SramPlatform:
-    """A platform to elaborate for: ``amaranth.lib.memory`` asks it for every memory.
+class SramPlatform(SharingPlatform):
+    """A platform to elaborate for: ``amaranth.lib.memory`` asks it for every memory, too.
 
     Parameters
     ----------
@@ -31,6 +33,7 @@ class SramPlatform:
     """
 
     def __init__(self, threshold: int) -> None:
+        super().__init__()
         self._threshold = threshold
 
     def get_memory(self, memory: Memory) -> Elaboratable:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any, Protocol
 
@@ -12,11 +12,13 @@ from amaranth.lib import data, wiring
 
 from hw.config import FORMAT_VERSION, AttentionConfig
 from hw.formats import Mode, Status
+from hw.memory.kv_mmu.formats import CommandStatus, Opcode
 from hw.tools import GENERATOR, VERSION
-from hw.tools.lint import CORE_RULES, PACKAGE_RULES, WRAPPER_RULES, waivers
+from hw.tools.lint import CORE_RULES, PACKAGE_RULES, SYSTEM_RULES, WRAPPER_RULES, waivers
 from hw.tools.package import package, record_sizes
 from hw.tools.ports import find_streams
 from hw.tools.settled import check_settled
+from hw.tools.sharing import SharingPlatform, convert_all
 from hw.tools.sram import WRAPPERS, SramPlatform, find_instances
 
 #: What Yosys adds to a module so that its ``always @*`` blocks run at time zero.
@@ -45,7 +47,13 @@ class Core(Protocol):
         """Its ports."""
 
 
-def emit(core: Core, name: str, *, sram_bits: int | None = None) -> dict[str, str]:
+def emit(
+    core: Core,
+    name: str,
+    *,
+    sram_bits: int | None = None,
+    system: Mapping[str, object] | None = None,
+) -> dict[str, str]:
     """Return the text of every file of ``core``, by file name; ``name`` is the top module's.
 
     The same configuration and versions give the same text, byte for byte.
@@ -55,19 +63,28 @@ def emit(core: Core, name: str, *, sram_bits: int | None = None) -> dict[str, st
     sram_bits
         If given, memories with more bits are instances of the modules of a further file, and the
         sidecar lists them.
+    system
+        Of an accelerator: the parameters that its cores do not have.
     """
     sidecar = describe(core, name)
+    if system is not None:
+        sidecar["system"] = dict(system)
+        sidecar["opcode"] = {opcode.name: opcode.value for opcode in Opcode}
+        sidecar["command_status"] = {status.name: status.value for status in CommandStatus}
     verilog_text = _tidy(_convert(core, name, sram_bits), name)
-    rules = {f"{name}.v": CORE_RULES, f"{name}_pkg.sv": PACKAGE_RULES}
+    rules = {
+        f"{name}.v": CORE_RULES if system is None else SYSTEM_RULES,
+        f"{name}_pkg.sv": PACKAGE_RULES,
+    }
     files = {}
     if sram_bits is not None:
         sidecar["memories"] = find_instances(verilog_text)
         files[WRAPPERS.name] = WRAPPERS.read_text()
         rules[WRAPPERS.name] = WRAPPER_RULES
     return files | {
-        f"{name}.v": _header(core.config, name) + verilog_text,
+        f"{name}.v": _header(core.config, name, system or {}) + verilog_text,
         f"{name}_pkg.sv": package(
-            core.config, find_streams(core.signature), core.counters, f"{name}_pkg"
+            core.config, find_streams(core.signature), core.counters, f"{name}_pkg", system
         ),
         f"{name}.vlt": waivers(rules),
         f"{name}.json": json.dumps(sidecar, indent=2) + "\n",
@@ -108,17 +125,22 @@ def _hash(config: AttentionConfig) -> str:
 
 
 def _convert(core: Core, name: str, sram_bits: int | None) -> str:
-    platform = None if sram_bits is None else SramPlatform(sram_bits)
-    text = verilog.convert(
-        core, name=name, platform=platform, emit_src=False, strip_internal_attrs=True
-    )
-    assert isinstance(text, str)
-    check_settled(text)
-    return text
+    platform = SharingPlatform() if sram_bits is None else SramPlatform(sram_bits)
+
+    def convert(part: object, module: str) -> str:
+        text = verilog.convert(
+            part, name=module, platform=platform, emit_src=False, strip_internal_attrs=True
+        )
+        assert isinstance(text, str)
+        check_settled(text)
+        return text.partition("*/\n")[2]
+
+    return "\n".join(convert_all(core, name, platform, convert).values())
 
 
-def _header(config: AttentionConfig, name: str) -> str:
-    parameters = (f"//   {key:<18} {value}" for key, value in config.describe().items())
+def _header(config: AttentionConfig, name: str, system: Mapping[str, object]) -> str:
+    described = config.describe() | dict(system)
+    parameters = (f"//   {key:<18} {value}" for key, value in described.items())
     return "\n".join(
         (
             f"// {name}: attention over a compressed KV cache",
@@ -136,7 +158,6 @@ def _header(config: AttentionConfig, name: str) -> str:
 
 def _tidy(text: str, name: str) -> str:
     """Give modules plain identifiers, name the time-zero helper, and fold zeroed memories."""
-    text = text.partition("*/\n")[2]
     names = re.findall(r"^module (\S+) ?\(", text, re.M)
     plain = {old: re.sub(r"\W+", "_", old.removeprefix("\\")) for old in names}
     if len(set(plain.values())) != len(plain):

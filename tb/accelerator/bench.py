@@ -1,10 +1,14 @@
-"""The accelerator and its DRAM devices, as one component that the harness can run."""
+"""The accelerator and its DRAM devices, as one component that the harness can run.
+
+With AXI4 masters there are no devices: the masters are ports of the bench.
+"""
 
 from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.accelerator import Accelerator, AcceleratorConfig
+from hw.accelerator import Accelerator
+from hw.accelerator_config import AcceleratorConfig
 from hw.attention_slice import slice_streams
 from hw.config import BEAT_BYTES
 from hw.memory.dram import load_standard
@@ -33,6 +37,8 @@ class AcceleratorBench(wiring.Component):
         From the first cycle in which jobs may come to the last completion.
     bytes_moved and so on : Out
         What the devices counted in these cycles, all together.
+    axi : Out
+        With ``axi4`` in the place of the devices: as that of `Accelerator`.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
@@ -48,9 +54,14 @@ class AcceleratorBench(wiring.Component):
                 "jobs": In(16),
                 "commands": In(16),
                 "cycles": Out(32),
-                **{name: Out(64) for name in COUNTERS},
+                **self._memory_members(),
             }
         )
+
+    def _memory_members(self) -> dict[str, wiring.Member]:
+        if self._config.has_axi:
+            return {"axi": self._accelerator.signature.members["axi"]}
+        return {name: Out(64) for name in COUNTERS}
 
     @property
     def registers(self) -> list[str]:
@@ -86,7 +97,11 @@ class AcceleratorBench(wiring.Component):
         m.d.sync += [started.eq(ready), self.cycles.eq(self.cycles + (started & ~ended))]
         with m.If(self.completion.valid & self.completion.ready):
             m.d.sync += completed.eq(completed + 1)
-        self._devices(m, started, ended)
+        if config.has_axi:
+            for i in range(config.slices):
+                connect(m, accelerator.axi[i], flipped(self.axi[i]))
+        else:
+            self._devices(m, started, ended)
         self._read_registers(m, ended)
         return m
 

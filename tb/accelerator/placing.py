@@ -10,7 +10,7 @@ from golden.memory_image.bundle import Arrays
 from golden.memory_image.image import MemoryImage, Placement
 from golden.memory_image.job import JobDescriptor
 from golden.memory_image.pages import PagedImage, pack_system_job
-from hw.accelerator import AcceleratorConfig
+from hw.accelerator_config import AcceleratorConfig
 from hw.config import AttentionConfig
 from hw.formats import Mode, Status, job_fields
 from hw.placement import home_slice

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 
 from golden.memory_image.bundle import Arrays
 from golden.twin.kv_mmu import Reply
-from hw.accelerator import AcceleratorConfig
+from hw.accelerator_config import AXI4, AcceleratorConfig, system_core
 from hw.config import BEAT_BYTES, BURST_BYTES, AttentionConfig
 from hw.formats import Status
 from hw.memory.dram import load_standard
@@ -21,19 +21,15 @@ from hw.memory.kv_mmu.config import MmuConfig
 from tb.accelerator.bench import AcceleratorBench
 from tb.accelerator.placing import place_jobs
 from tb.attention.runner import AttentionRun, compare
-from tb.harness import Driver, Stall, simulate
+from tb.harness import Driver, DriverError, Stall, simulate
 from tb.harness.files import BUILD_ROOT
+from tb.harness.simulate import DRIVER_MODULE
 from tb.memory.dram.device import COUNTERS, SOURCES
 from tb.memory.dram.energy import modelled_energy
 from tb.memory.dram.image import arrange
 
 _SOURCES = [source for source in SOURCES if source.stem != "dram_player"]
 _run_numbers = itertools.count()
-
-
-def system_core(config: AttentionConfig) -> AttentionConfig:
-    """The configuration of a core behind an MMU: its addresses are virtual and have 32 bits."""
-    return replace(config, memory_bytes=1 << 32)
 
 
 def system_config(
@@ -49,6 +45,7 @@ def system_config(
         See `AcceleratorConfig`.
     """
     small = config.max_context <= 1024
+    size = 1 << 30 if standard == AXI4 else min(1 << 32, load_standard(standard).bytes)
     page_bytes, pages = (1024, 2048) if small else (4096, 8192)
     mmu = MmuConfig(
         attention=system_core(config),
@@ -57,7 +54,8 @@ def system_config(
         pages=pages,
         page_address=0,
         table_address=pages * page_bytes,
-        channel_bytes=min(1 << 32, load_standard(standard).bytes),
+        # Of a small one the same for all, so that its slice is the same module on all of them.
+        channel_bytes=1 << 28 if small else size,
     )
     return AcceleratorConfig(mmu=mmu, slices=slices, standard=standard)
 
@@ -72,7 +70,7 @@ class SystemRun(AttentionRun):
 
     #: Of the accelerator.
     config: AcceleratorConfig
-    #: What the devices counted in these cycles, all together.
+    #: What the devices counted in these cycles, all together; nothing with AXI4 masters.
     dram: dict[str, int]
 
     @property
@@ -82,17 +80,20 @@ class SystemRun(AttentionRun):
 
     @property
     def memory_name(self) -> str:
-        """The DRAM standard."""
+        """The DRAM standard, or ``axi4``."""
         return self.config.standard
 
     @property
     def counted_at(self) -> str:
         """Where the bytes were counted."""
-        return "DRAM pins"
+        return "AXI4 ports" if self.config.has_axi else "DRAM pins"
 
     @property
     def measured(self) -> dict[str, Any]:
         """What the devices counted, and what the bytes beyond the formula are."""
+        tables = BURST_BYTES * self.counters["arbiter.table_bursts"]
+        if self.config.has_axi:
+            return {"table_bytes": tables}
         burst = load_standard(self.config.standard).burst_bytes
         asked = BURST_BYTES * (
             self.counters["arbiter.cache_bursts"]
@@ -100,7 +101,6 @@ class SystemRun(AttentionRun):
             + self.counters["arbiter.table_write_bursts"]
             + self.counters["arbiter.cache_write_bursts"]
         )
-        tables = BURST_BYTES * self.counters["arbiter.table_bursts"]
         return {
             "dram": self.dram | {"burst_bytes": burst},
             "table_bytes": tables,
@@ -131,17 +131,23 @@ def run_accelerator(
     waves: bool = False,
     max_cycles: int = 20_000_000,
     driver: Driver = "cocotb",
+    axi_pause: float = 0.0,
 ) -> SystemRun:
     """Simulate the accelerator on golden arrays of its core and compare what comes out.
 
-    The parameters are those of `run_attention`, for ``config`` is the accelerator's.
+    The parameters are those of `run_attention`, for ``config`` is the accelerator's; with AXI4
+    masters, ``axi_pause`` is the share of cycles in which each channel of a memory rests.
 
     Raises
     ------
+    DriverError
+        The driver is not cocotb, in which the memories behind AXI4 masters live.
     SimulationError
         It hangs, or the DRAM device sees a rule broken.
     """
-    core, standard = config.mmu.attention, load_standard(config.standard)
+    core = config.mmu.attention
+    if config.has_axi and driver != "cocotb":
+        raise DriverError(f"the driver {driver!r} has no memory for {AXI4}: take 'cocotb'")
     placed = place_jobs(config, data)
     bench = _bench(config)
     registers = bench.registers
@@ -150,11 +156,15 @@ def run_accelerator(
     commands = [[command.pack() for command in image.commands] for image in placed.channels]
     folder = BUILD_ROOT / "runs" / f"accelerator-{os.getpid()}-{next(_run_numbers)}"
     images = _write_images(folder, config, [placed.contents(i) for i in range(config.slices)])
+    if config.has_axi:
+        images += [f"+axi_bytes={config.mmu.channel_bytes}", f"+axi_pause={axi_pause}"]
+        images += [f"+axi_seed={seed}"]
+    counted = () if config.has_axi else COUNTERS
     streams = {f"command__{i}": own for i, own in enumerate(commands)}
     answers = {f"reply__{i}": len(own) for i, own in enumerate(commands)}
     run = simulate(
         bench,
-        name=f"accelerator_{core.name}_{standard.name}_{config.slices}".replace("-", "_").lower(),
+        name=f"accelerator_{core.name}_{config.standard}_{config.slices}".replace("-", "_").lower(),
         inputs={
             "job": placed.jobs,
             "query": [
@@ -170,16 +180,17 @@ def run_accelerator(
             **answers,
         },
         settings={"jobs": jobs, "commands": sum(map(len, commands))},
-        observe=["cycles", *COUNTERS],
+        observe=["cycles", *counted],
         stall=stall,
         seed=seed,
         reset_at=reset_at,
         max_cycles=max_cycles,
-        sources=_SOURCES,
+        sources=[] if config.has_axi else _SOURCES,
         plusargs=images,
         arguments=["--unroll-count", "2"],
         waves=waves,
         driver=driver,
+        driver_module="tb.accelerator.axi_driver" if config.has_axi else DRIVER_MODULE,
     )
     for file in folder.iterdir():
         file.unlink()
@@ -188,15 +199,19 @@ def run_accelerator(
         replies = [Reply.unpack(payload) for payload in run.outputs[f"reply__{i}"]]
         assert replies == image.replies, f"replies of slice {i}"
     values = np.array(run.outputs["register"], dtype=object).reshape(config.slices, -1)
-    dram = {name: run.observed[name] for name in COUNTERS}
+    dram = {name: run.observed[name] for name in counted}
+    counters = dict(zip(registers, values.sum(axis=0).tolist(), strict=True))
+    if config.has_axi:
+        beats = counters["axi.read_words"] + counters["axi.write_words"]
+        requests = counters["axi.read_bursts"] + counters["axi.write_bursts"]
+    else:
+        beats = dram["bytes_moved"] // BEAT_BYTES
+        requests = dram["reads"] + dram["writes"]
     return SystemRun(
         comparison=compare(core, data, run, ran),
         cycles=run.observed["cycles"],
-        counters=dict(zip(registers, values.sum(axis=0).tolist(), strict=True)),
-        memory={
-            "beats": dram["bytes_moved"] // BEAT_BYTES,
-            "requests": dram["reads"] + dram["writes"],
-        },
+        counters=counters,
+        memory={"beats": beats, "requests": requests},
         seed=run.seed,
         directory=run.directory,
         driver=run.driver,
@@ -208,12 +223,15 @@ def run_accelerator(
 
 def _write_images(folder: Path, config: AcceleratorConfig, contents: list[bytes]) -> list[str]:
     """Write the contents of the channels; return the arguments that load them."""
-    address_map = config.controller(1).address_map
     folder.mkdir(parents=True)
     arguments = []
     for i, content in enumerate(contents):
-        unit, channel = divmod(i, config.channels_per_controller)
         path = folder / f"channel{i}.bin"
-        path.write_bytes(arrange(content, address_map))
+        if config.has_axi:
+            path.write_bytes(content)
+            arguments.append(f"+axi{i}_image={path}")
+            continue
+        unit, channel = divmod(i, config.channels_per_controller)
+        path.write_bytes(arrange(content, config.controller(1).address_map))
         arguments.append(f"+dram{unit}_image{channel}={path}")
     return arguments

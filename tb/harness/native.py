@@ -46,7 +46,7 @@ def compile_native(
     directory
         Where to build.
     sources
-        SystemVerilog and C++ files, the program's included.
+        SystemVerilog and C++ files, the program's included, and archives to link.
     top
         Name of the top module.
     ports
@@ -71,6 +71,24 @@ def compile_native(
     verilate += [*flags, *(str(source.resolve()) for source in sources)]
     make = ["make", "-j", str(os.cpu_count() or 1), "-C", str(directory), "-f", "Vtop.mk"]
     make += [*chosen.make_overrides, *make_settings]
+    run_tools(chosen, verilate, objects, make, directory, log)
+
+
+def run_tools(
+    chosen: Verilator,
+    verilate: Sequence[str],
+    objects: Sequence[Path],
+    make: Sequence[str],
+    directory: Path,
+    log: Path,
+) -> None:
+    """Run Verilator and make, with ``objects`` copied into ``directory`` in between.
+
+    Raises
+    ------
+    RuntimeError
+        A tool failed; what they say is in ``log``.
+    """
     commands = [verilate, make]
     if objects:
         # After Verilator, whose make file the objects must be younger than.

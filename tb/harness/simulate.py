@@ -43,6 +43,9 @@ from tb.harness.wrapper import (
     wrapper_text,
 )
 
+#: What drives a bench under cocotb.
+DRIVER_MODULE = "tb.models.stream_driver"
+
 _MODELS = REPOSITORY / "tb" / "models"
 _NONE_YET = 2**STATUS_BITS - 1
 _STATUS_FILE = "status.json"
@@ -108,6 +111,7 @@ def simulate(
     plusargs: Sequence[str] = (),
     arguments: Sequence[str] = (),
     driver: Driver = "cocotb",
+    driver_module: str = DRIVER_MODULE,
 ) -> Run:
     """Play items into a component and record what comes out.
 
@@ -155,6 +159,9 @@ def simulate(
     driver
         Who toggles the clock: ``cocotb``, or ``native`` for a C++ program, faster and without
         waves. Everything else is the same.
+    driver_module
+        Dotted name of the module to run under cocotb: one that does more than its default beside
+        calling its ``drive``.
 
     Raises
     ------
@@ -184,6 +191,7 @@ def simulate(
         fast=fast,
         arguments=arguments,
         driver=driver,
+        shared=design.shared,
     )
     directory = BUILD_ROOT / "runs" / f"{name}-{os.getpid()}-{next(_run_numbers)}"
     shutil.rmtree(directory, ignore_errors=True)
@@ -207,7 +215,7 @@ def simulate(
         job.write_text(json.dumps({"settings": driven, "observe": seen, "result": str(result)}))
         run(
             made,
-            "tb.models.stream_driver",
+            driver_module,
             directory=directory,
             plusargs=at_run,
             environment={"STREAM_JOB": str(job)},

@@ -35,6 +35,11 @@ _STATUS = (
 
 @cocotb.test()
 async def play(dut: Any) -> None:
+    """Run the bench."""
+    await drive(dut)
+
+
+async def drive(dut: Any) -> None:
     """Drive the settings, run the clock until ``done`` and write the status ports as integers."""
     job = json.loads(Path(os.environ["STREAM_JOB"]).read_text())
     dut.clk.value = 0

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from hw.accelerator_config import system_core
 from hw.config import preset
-from tb.accelerator.runner import system_core
 from tb.bench.accelerator.__main__ import DOCUMENT, RESULT
 from tb.bench.accelerator.points import with_projections
 from tb.bench.accelerator.table import document
