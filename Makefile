@@ -12,7 +12,8 @@ CONFIG ?=
 KV ?=
 # kvo, dense8 or dense16: what the cache holds.
 MODE ?=
-# ideal or a DRAM standard (hbm2-2000 for attention_fused if not given), and its channels: 1, 2, 4.
+# ideal, a DRAM standard (hbm2-2000 for attention_fused if not given) or axi4 (each channel leaves as an
+# AXI4 master), and its channels: 1, 2, 4.
 MEMORY ?=
 SLICES ?= 1
 SEED ?= 1
@@ -20,6 +21,8 @@ WAVES ?=
 # Who toggles the clock of a simulation: cocotb, or native for a faster C++ program without waves.
 DRIVER ?= cocotb
 SRAM ?=
+# What to emit: attention_core, or accelerator (with MEMORY and SLICES).
+TOP ?= attention_core
 ARGS ?=
 TORCH_INDEX ?=
 
@@ -53,7 +56,8 @@ help: ## This list
 	@echo "Values: TEST=$(TEST) PRESET=$(or $(PRESET),lm) SEED=$(SEED) WAVES=1 (record waves)"
 	@echo "        DRIVER=$(DRIVER) (or native: faster, for long runs, no waves)"
 	@echo "        MODE=kvo, dense8 or dense16 (what the cache holds)"
-	@echo "        MEMORY=hbm2-2000, another DRAM standard (docs/dram.md) or ideal; SLICES=1, 2 or 4"
+	@echo "        MEMORY=hbm2-2000, another DRAM standard (docs/dram.md), axi4 or ideal; SLICES=1, 2 or 4"
+	@echo "        TOP=attention_core or accelerator (what verilog writes)"
 	@echo "        CONFIG=<file.toml> (in place of PRESET: fields of AttentionConfig, see hw/config.py)"
 	@echo "        SRAM=1 (large memories as modules to replace by macros, see docs/integration.md)"
 	@echo "        KV=<file.safetensors> (your tensors, see golden/user_tensors.py)"
@@ -82,8 +86,9 @@ bench: $(ALL) ## Measure presets x modes x contexts, and DRAM: tables, JSON, pic
 	@$(PY) -m tb.bench.dram --seed "$(SEED)"
 
 .PHONY: verilog
-verilog: $(RTL) ## Write Verilog, package, sidecar and register map (PRESET or CONFIG, SRAM)
-	@$(PY) -m hw.tools verilog $(DESIGN) $(if $(filter-out 0,$(SRAM)),--sram) $(ARGS)
+verilog: $(RTL) ## Write Verilog, package, sidecar and register map (PRESET or CONFIG, SRAM; TOP, MEMORY, SLICES)
+	@$(PY) -m hw.tools verilog $(DESIGN) $(if $(filter-out 0,$(SRAM)),--sram) --top "$(TOP)" \
+		$(if $(MEMORY),--memory "$(MEMORY)") $(if $(filter-out 1,$(SLICES)),--slices "$(SLICES)") $(ARGS)
 
 .PHONY: area
 area: $(RTL) ## Report area and depth of each module (PRESET or CONFIG)

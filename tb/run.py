@@ -13,6 +13,7 @@ from golden.memory_image.bundle import GoldenDataError
 from golden.memory_image.image import MemoryImageError
 from golden.memory_image.pages import PagesError
 from golden.user_tensors import DEFAULT_JOBS, UserTensorsError, load_tensors
+from hw.accelerator_config import AXI4
 from hw.config import AttentionConfig, ConfigError
 from hw.config_file import DEFAULT_PRESET, choose_config
 from hw.formats import Mode
@@ -31,7 +32,6 @@ _LARGEST_SEED = 2**31 - 1
 _MOST_JOBS = 2**16 - 1
 #: The test that runs on tensors of the user's choice.
 _OPEN_TEST = "attention_fused"
-_FAULTS = "attention_faults"
 #: The memory that answers at once, and the DRAM that is simulated unless another is asked for.
 IDEAL = "ideal"
 DEFAULT_DRAM = "hbm2-2000"
@@ -67,15 +67,16 @@ _REFUSALS = (ConfigError, UserTensorsError, MemoryImageError, PagesError, Driver
 )
 @click.option(
     "--memory",
-    type=click.Choice([IDEAL, *standard_names()]),
-    help=f"What answers the core: an ideal memory or a DRAM; else {DEFAULT_DRAM} for {_OPEN_TEST}.",
+    type=click.Choice([IDEAL, *standard_names(), AXI4]),
+    help=f"What answers the core: an ideal memory, a DRAM (else {DEFAULT_DRAM} for {_OPEN_TEST}), "
+    f"or with {AXI4} a memory behind AXI4 masters.",
 )
 @click.option(
     "--slices",
     type=click.Choice([str(number) for number in SLICES]),
     default="1",
     show_default=True,
-    help="Cores and DRAM channels; with a DRAM only.",
+    help=f"Cores and channels; not with {IDEAL}.",
 )
 @click.option("--seed", type=click.IntRange(0, _LARGEST_SEED), default=1, show_default=True)
 @click.option("--waves", is_flag=True, help="Record a waveform and print how to view it.")
@@ -123,8 +124,6 @@ def main(
                 driver=driver,
             )
         else:
-            if test == _FAULTS:
-                raise Refused(f"{test} goes with the {IDEAL} memory only: it spoils addresses")
             system = system_config(config, slices=int(slices), standard=memory)
             config = system.mmu.attention
             path, data = golden_data(scenario, config, seed, chosen)

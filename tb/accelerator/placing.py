@@ -33,6 +33,15 @@ class Placed:
         return bytes(image)
 
 
+def of_system(data: Arrays) -> Arrays:
+    """Golden arrays of a core as those of a system, whose jobs have no addresses to refuse.
+
+    A job that a core refuses for one names a sequence that does not live.
+    """
+    status = data["status"]
+    return data | {"status": np.where(status == Status.ADDRESS_RANGE, Status.NO_SEQUENCE, status)}
+
+
 def place_jobs(config: AcceleratorConfig, data: Arrays) -> Placed:
     """Give every cache a sequence, so that no two share a layer and KV head, and allocate pages.
 

@@ -19,7 +19,7 @@ from hw.formats import Status
 from hw.memory.dram import load_standard
 from hw.memory.kv_mmu.config import MmuConfig
 from tb.accelerator.bench import AcceleratorBench
-from tb.accelerator.placing import place_jobs
+from tb.accelerator.placing import of_system, place_jobs
 from tb.attention.runner import AttentionRun, compare
 from tb.harness import Driver, DriverError, Stall, simulate
 from tb.harness.files import BUILD_ROOT
@@ -148,6 +148,7 @@ def run_accelerator(
     core = config.mmu.attention
     if config.has_axi and driver != "cocotb":
         raise DriverError(f"the driver {driver!r} has no memory for {AXI4}: take 'cocotb'")
+    data = of_system(data)
     placed = place_jobs(config, data)
     bench = _bench(config)
     registers = bench.registers

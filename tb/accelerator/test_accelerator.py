@@ -49,7 +49,7 @@ def test_fused_attention_and_its_report(seed: int) -> None:
     assert measured["dram"]["per_bank_refreshes"] > 0
 
 
-@pytest.mark.parametrize("name", ["attention_corners", "attention_mixed"])
+@pytest.mark.parametrize("name", ["attention_corners", "attention_mixed", "attention_faults"])
 def test_under_back_pressure(name: str, seed: int) -> None:
     data = data_of(name, SYSTEM, seed)
     stall = SCENARIOS[name].stall

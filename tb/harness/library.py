@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hw.tools.progress import step
-from tb.harness.files import BUILD_ROOT, digest, locked
+from tb.harness.files import BUILD_ROOT, digest, locked, tail
 from tb.harness.native import run_tools
 from tb.harness.runtime_library import runtime_library
 from tb.harness.toolchain import Verilator
@@ -53,7 +53,7 @@ def compile_library(
     Raises
     ------
     RuntimeError
-        A tool failed; ``build.log`` in the directory of the library says why.
+        A tool failed; the message holds the end of its log.
     """
     key = digest(text, name, *flags, *make_settings, chosen.identity)
     directory = BUILD_ROOT / "libraries" / f"{name}-{key}"
@@ -72,6 +72,10 @@ def compile_library(
         make += [*chosen.make_overrides, *make_settings, made.archive.name]
         # The run-time library as for the native driver.
         kind = digest(*flags, *make_settings, chosen.identity, "native")
+        log = directory / "build.log"
         with step(f"compiling {directory.name}"), runtime_library(directory, kind) as objects:
-            run_tools(chosen, verilate, objects, make, directory, directory / "build.log")
+            try:
+                run_tools(chosen, verilate, objects, make, directory, log)
+            except RuntimeError as error:
+                raise RuntimeError(f"{error}; end of {log}:\n{tail(log)}") from error
     return made

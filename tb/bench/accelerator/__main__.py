@@ -12,12 +12,12 @@ from rich.progress import track
 
 from hw.formats import Mode
 from tb.attention.runner import Mismatch
-from tb.bench.accelerator.points import Point, measure, with_projections
+from tb.bench.accelerator.points import Point, find_point, measure, with_projections
 from tb.bench.accelerator.table import document, markdown_table
 from tb.harness import HarnessError
 from tb.harness.files import REPOSITORY
 
-#: What is measured by default; slices beyond one with ``--wide``, whose build takes minutes.
+#: What is measured by default; slices beyond one with ``--wide``.
 POINTS = (
     Point("paper", Mode.KVO, 2048),
     Point("paper", Mode.KVO, 4096),
@@ -38,6 +38,11 @@ LABELS = {
 @click.command()
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=1, show_default=True)
 @click.option("--wide", is_flag=True, help="Also four slices on four channels.")
+@click.option(
+    "--reuse",
+    is_flag=True,
+    help="Take what results/ has of the same configuration and seed, and measure the others only.",
+)
 @click.option("--publish", is_flag=True, help="Keep the figures in results/ and docs/.")
 @click.option(
     "--output",
@@ -45,13 +50,21 @@ LABELS = {
     default=REPOSITORY / "build" / "bench",
     help="Directory for attention_dram.json and .md; build/bench if not given.",
 )
-def main(seed: int, wide: bool, publish: bool, output: Path) -> None:
-    """Measure bytes and bandwidth at the DRAM pins; write JSON and a table."""
+def main(seed: int, wide: bool, reuse: bool, publish: bool, output: Path) -> None:
+    """Measure bytes and bandwidth at the DRAM pins; write JSON and a table.
+
+    --reuse is for a change that cannot alter a cycle: the hash of a configuration does not cover
+    the sources of the hardware.
+    """
     console = Console(highlight=False)
     points = [*POINTS, *(WIDE if wide else ())]
+    known = json.loads(RESULT.read_text())["points"] if reuse else []
     try:
         found = with_projections(
-            [measure(point, seed) for point in track(points, "points", console=console)]
+            [
+                find_point(point, seed, known) or measure(point, seed)
+                for point in track(points, "points", console=console)
+            ]
         )
     except (HarnessError, Mismatch) as error:
         console.print(f"[bold red]FAILED[/] {error}", markup=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from golden.workload import JobCase
+from hw.accelerator_config import system_core
 from hw.config import AttentionConfig, preset
 from hw.formats import KVFormat, Mode
 from tb.accelerator.runner import run_accelerator, system_config
@@ -110,6 +111,22 @@ def measure(point: Point, seed: int) -> dict[str, Any]:
             },
         },
     }
+
+
+def find_point(point: Point, seed: int, known: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The figures of ``known`` for this point, None if there are none of today's configuration."""
+    core = system_core(preset(point.preset))
+    wanted = {
+        "preset": point.preset,
+        "config_hash": f"{core.config_hash:#010x}",
+        "mode": point.mode.name.lower(),
+        "context": point.context,
+        "standard": point.standard,
+        "slices": point.slices,
+        "jobs": point.jobs * point.slices,
+        "seed": seed,
+    }
+    return next((p for p in known if wanted.items() <= p.items()), None)
 
 
 def with_projections(points: list[dict[str, Any]]) -> list[dict[str, Any]]:

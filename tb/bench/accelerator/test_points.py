@@ -9,8 +9,9 @@ import pytest
 
 from hw.accelerator_config import system_core
 from hw.config import preset
+from hw.formats import Mode
 from tb.bench.accelerator.__main__ import DOCUMENT, RESULT
-from tb.bench.accelerator.points import with_projections
+from tb.bench.accelerator.points import Point, find_point, with_projections
 from tb.bench.accelerator.table import document
 
 
@@ -46,6 +47,21 @@ def test_projection_goes_on_in_a_line() -> None:
     far = with_projections(near)[1]["projected"]
     assert far["pin_bytes_per_job"] == pytest.approx(140 + 40 / 4096 * (32768 - 8192))
     assert far["share_of_dense16"] == pytest.approx(far["pin_bytes_per_job"] / (32768 * 4 * 128))
+
+
+def test_figures_of_another_design_are_not_reused() -> None:
+    core = system_core(preset("paper"))
+    wanted = Point("paper", Mode.KVO, 4096, slices=2)
+    known = point("kvo", 4096, 1, 1.0, 0.1) | {
+        "config_hash": f"{core.config_hash:#010x}",
+        "slices": 2,
+        "jobs": 16,
+        "seed": 1,
+    }
+    assert find_point(wanted, 1, [known]) is known
+    others = {"config_hash": "0x00000000", "slices": 4, "jobs": 8, "mode": "dense16", "seed": 2}
+    for name, other in others.items():
+        assert find_point(wanted, 1, [known | {name: other}]) is None
 
 
 def test_what_is_published_is_of_today_and_adds_up() -> None:
