@@ -98,6 +98,10 @@ _WRITE = f"{_TESTS}/test_write_buffer.py::test_writes_arrive[ddr4-3200-1-0]"
 _READ = f"{_TESTS}/test_read_return.py::test_words_come_back[ddr4-3200-1-0]"
 _ARBITER = "tb/memory/arbiter/test_arbiter.py"
 _MMU = "tb/memory/kv_mmu/test_kv_mmu.py::test_random_commands_jobs_and_accesses[0]"
+_QUANTISER = "tb/cores/quantiser"
+_DIVIDER = f"{_QUANTISER}/test_code_divider.py::test_equals_the_twin[2-1-restoring division]"
+_CORNERS = f"{_QUANTISER}/test_affine_quantiser.py::test_corners[delta]"
+_MASK = f"{_QUANTISER}/test_largest_mask.py::test_random[value]"
 
 COMPONENT_FAULTS: tuple[ComponentFault, ...] = (
     ComponentFault(
@@ -279,5 +283,95 @@ COMPONENT_FAULTS: tuple[ComponentFault, ...] = (
         old="current.valid & current.payload.passes",
         new="current.valid",
         killed_by=_MMU,
+    ),
+    ComponentFault(
+        name="code-tie",
+        module="hw.cores.quantiser.code_divider",
+        unit="CodeDivider",
+        kind="half up",
+        description="a code that is even and a half goes up",
+        old="(lost | code[0])",
+        new="1",
+        killed_by=_DIVIDER,
+    ),
+    ComponentFault(
+        name="code-lost-bits",
+        module="hw.cores.quantiser.code_divider",
+        unit="CodeDivider",
+        kind="condition dropped",
+        description="what the shift drops does not tell a tie from more",
+        old="(lost | code[0])",
+        new="code[0]",
+        killed_by=_DIVIDER,
+    ),
+    ComponentFault(
+        name="code-beyond",
+        module="hw.cores.quantiser.code_divider",
+        unit="CodeDivider",
+        kind="condition dropped",
+        description="a number far above the largest code wraps",
+        old="largest = beyond | code.all()",
+        new="largest = code.all()",
+        killed_by=_DIVIDER,
+    ),
+    ComponentFault(
+        name="scale-remainder",
+        module="hw.cores.quantiser.group_parameters",
+        unit="GroupParameters",
+        kind="sticky bit dropped",
+        description="a remainder of the division does not tell a tie from more",
+        old="rounder.more.eq(remainder.any()),\n                    self",
+        new="rounder.more.eq(0),\n                    self",
+        killed_by=_CORNERS,
+    ),
+    ComponentFault(
+        name="scale-floor",
+        module="hw.cores.quantiser.group_parameters",
+        unit="GroupParameters",
+        kind="bound dropped",
+        description="a scale may be below 1e-5",
+        old="Mux(rounder.bits < SCALE_FLOOR, SCALE_FLOOR, rounder.bits)",
+        new="rounder.bits",
+        killed_by=_CORNERS,
+    ),
+    ComponentFault(
+        name="minimum-tie",
+        module="hw.cores.quantiser.fp16_rounder",
+        unit="Fp16Rounder",
+        kind="half up",
+        description="an even mantissa and a half goes up",
+        old="rest[:-1].any() | more | kept[0]",
+        new="1",
+        killed_by=_CORNERS,
+    ),
+    ComponentFault(
+        name="range-of-two-groups",
+        module="hw.cores.quantiser.affine_quantiser",
+        unit="AffineQuantiser",
+        kind="state kept",
+        description="the smallest number of the group before counts",
+        old="Mux(first, beat.payload[0], low)",
+        new="low",
+        killed_by=_CORNERS,
+    ),
+    ComponentFault(
+        name="mask-equal-sizes",
+        module="hw.cores.quantiser.largest_mask",
+        unit="LargestMask",
+        kind="condition dropped",
+        description="of two codes that are equal in size only the upper is looked at",
+        old="lower = ends >= 0, ends <= 0",
+        new="lower = ends >= 0, ends < 0",
+        killed_by=_MASK,
+    ),
+    ComponentFault(
+        name="mask-highest-index",
+        module="hw.cores.quantiser.largest_mask",
+        unit="LargestMask",
+        kind="off by one",
+        description="of equal sizes one more is kept",
+        old="here & (after <= left)",
+        new="here & (after <= left + 1)",
+        killed_by=_MASK,
     ),
 )
