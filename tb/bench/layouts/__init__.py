@@ -1,0 +1,1 @@
+"""Where the scales of value groups lie, measured: ``python -m tb.bench.layouts``."""
