@@ -84,6 +84,7 @@ bench: $(ALL) ## Measure presets x modes x contexts, and DRAM: tables, JSON, pic
 	@$(PY) -m tb.bench --seed "$(SEED)" $(ARGS)
 	@$(PY) -m tb.bench.accelerator --seed "$(SEED)"
 	@$(PY) -m tb.bench.dram --seed "$(SEED)"
+	@$(PY) -m tb.bench.layouts --seed "$(SEED)"
 
 .PHONY: verilog
 verilog: $(RTL) ## Write Verilog, package, sidecar and register map (PRESET or CONFIG, SRAM; TOP, MEMORY, SLICES)

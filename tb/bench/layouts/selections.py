@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from golden.captured import captured_cases
-from golden.reference import quantise_query
+from golden.reference import CompressedCache, quantise_query, select_chunks
 from golden.twin.attention import chunk_view
 from golden.twin.keys import base_key_sums, score, selection_score
-from golden.twin.selector import select
 from golden.workload import JobCase
 from hw.config import AttentionConfig
 from hw.formats import Mode
@@ -26,7 +25,8 @@ def golden_selections(
 
 
 def _selection(case: JobCase, config: AttentionConfig) -> list[int]:
+    assert isinstance(case.cache, CompressedCache)
     codes, scale = quantise_query(case.query)
     estimates = base_key_sums(codes, chunk_view(case.cache.closed), config)
     scores = selection_score(score(estimates, scale), config)
-    return [int(chunk) for chunk in select(config, scores)]
+    return [int(chunk) for chunk in select_chunks(scores, config)]
