@@ -20,7 +20,7 @@ BURST_BYTES = 32
 DIGITS = BEAT_BITS // 2
 
 #: Bumped whenever a record layout, a stream payload or a rounding step changes.
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 #: Parameters younger than the format version. At these values every record and number is as it was
 #: before them, so they count in the hash at other values only.
 _YOUNGER: dict[str, object] = {
@@ -126,7 +126,7 @@ class AttentionConfig:
         between("key_keep", 1, self.group // 2)
         among("value_bits", (2, 4))
         among("value_group", (16, 32, 64))
-        between("value_keep", 1, self.value_group - self.value_group // self.chunk)
+        between("value_keep", 1, self.value_group - self.group_chunks)
         among("window", tuple(w for w in (16, 32, 64, 128) if w >= self.value_group))
         between("budget", 3 * self.chunk, 512, self.chunk)
         among("tail_value_bits", (16, 8))
@@ -148,6 +148,11 @@ class AttentionConfig:
     def groups(self) -> int:
         """Key quantisation groups of one token."""
         return self.head_dim // self.group
+
+    @property
+    def group_chunks(self) -> int:
+        """Chunks of one value group, 1 to 16: they follow each other and share value scales."""
+        return self.value_group // self.chunk
 
     @property
     def top_chunks(self) -> int:

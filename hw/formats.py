@@ -4,6 +4,7 @@ Sizes and field positions only: ``golden.memory_image`` packs and unpacks with t
 its layouts from them. No Amaranth and no torch here.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -149,7 +150,7 @@ class KVFormat:
         size = self.config.chunk * self.config.head_dim * mode.code_bytes
         return size, size
 
-    # --- chunk records --------------------------------------------------------------------------
+    # --- group records and their chunk records ---------------------------------------------------
 
     @property
     def delta_mask_bytes(self) -> int:
@@ -184,23 +185,28 @@ class KVFormat:
 
     @property
     def value_code_bytes(self) -> int:
-        """Code section of a value record, padded to a beat."""
+        """Codes of a value record, padded to a beat."""
         return _round_up(-(-self.config.head_dim * self.value_channel_bits // 8), BEAT_BYTES)
 
     @property
     def value_scale_bytes(self) -> int:
-        """Scale section of a value record."""
+        """Value scales of a group record, whole bursts."""
         return self.config.head_dim * PAIR_BITS // 8
 
     @property
     def value_bytes(self) -> int:
         """A value record, padded to a burst."""
-        return _round_up(self.value_code_bytes + self.value_scale_bytes, BURST_BYTES)
+        return _round_up(self.value_code_bytes, BURST_BYTES)
 
     @property
     def chunk_bytes(self) -> int:
         """A chunk record: deltas, then values."""
         return self.delta_bytes + self.value_bytes
+
+    @property
+    def group_bytes(self) -> int:
+        """A group record: value scales, then the records of its chunks."""
+        return self.value_scale_bytes + self.config.group_chunks * self.chunk_bytes
 
     # --- regions of a job -----------------------------------------------------------------------
 
@@ -215,13 +221,26 @@ class KVFormat:
         closed, tail = self.tokens(context, mode)
         return {
             "base": -(-(closed // chunk) // chunk) * self.base_block_bytes,
-            "chunk": closed // chunk * self.chunk_bytes,
+            "chunk": closed // self.config.value_group * self.group_bytes,
             "tail": -(-tail // chunk) * sum(self.block_bytes(mode)),
         }
 
-    def traffic_bytes(self, context: int, mode: Mode = Mode.KVO) -> dict[str, int]:
-        """Bytes that one job reads, by kind, padding included."""
+    def selected_groups(self, selection: Iterable[int]) -> int:
+        """Value groups with a chunk of ``selection``."""
+        return len({chunk // self.config.group_chunks for chunk in selection})
+
+    def traffic_bytes(
+        self, context: int, mode: Mode = Mode.KVO, groups: int | None = None
+    ) -> dict[str, int]:
+        """Bytes that one job reads, by kind, padding included.
+
+        ``groups`` is the number of value groups with a selected chunk; None stands for the most.
+        """
         regions = self.region_bytes(context, mode)
         closed, _ = self.tokens(context, mode)
         selected = min(closed // self.config.chunk, self.config.top_chunks)
-        return regions | {"chunk": selected * self.chunk_bytes}
+        if groups is None:
+            groups = min(closed // self.config.value_group, selected)
+        return regions | {
+            "chunk": selected * self.chunk_bytes + groups * self.value_scale_bytes,
+        }

@@ -13,7 +13,7 @@ from hw.config import PRESETS, preset
 from hw.formats import KVFormat, Mode, Status
 from tb.attention.catalogue import SCENARIOS, boundary_contexts
 from tb.attention.golden_data import golden_data
-from tb.attention.report import make_report
+from tb.attention.report import make_report, selected_groups
 from tb.attention.runner import Comparison, Mismatch, require_equal, run_attention
 from tb.harness import Hang
 
@@ -60,7 +60,8 @@ def check_fused(preset_name: str, mode: Mode, seed: int) -> None:
     assert run.counters["core.config_hash"] == config.config_hash
     report = make_report(scenario, config, data, run, path, mode)
     layout = KVFormat(config)
-    traffic = sum(sum(layout.traffic_bytes(int(c), mode).values()) for c in data["context"])
+    jobs = zip(data["context"].tolist(), selected_groups(config, data), strict=True)
+    traffic = sum(sum(layout.traffic_bytes(c, mode, groups).values()) for c, groups in jobs)
     assert report["measured"]["memory_bytes"] == traffic
     assert report["passed"]
 

@@ -140,23 +140,23 @@ def test_golden_data_of_another_configuration(golden_file: Path) -> None:
 
 
 def test_required_bytes_by_hand() -> None:
-    """Tiny at 33 tokens: two closed chunks and 17 tail tokens, 2 groups of 16 channels."""
+    """Tiny at 33 tokens: two closed chunks of a group, 17 tail tokens, 2 groups of 16 channels."""
     base = 2 * (32 + 2 * 4)
     deltas = 2 * 14 * (16 + 2 * 4 + 32) / 8
-    values = 2 * 32 * (25 / 8 + 4)
+    values = 2 * 32 * 25 / 8 + 32 * 4
     tail = 17 * ((32 + 2 * 4) + (2 * 32 + 2))
-    assert required_bytes(TINY, 33) == base + deltas + values + tail
+    assert required_bytes(TINY, 33, groups=1) == base + deltas + values + tail
     assert required_bytes(TINY, 33, Mode.DENSE8) == 33 * 2 * 32
     assert required_bytes(TINY, 33, Mode.DENSE16) == 33 * 2 * 32 * 2
-    assert required_bytes(TINY, 33) < sum(KVFormat(TINY).traffic_bytes(33).values())
+    assert required_bytes(TINY, 33, groups=1) < sum(KVFormat(TINY).traffic_bytes(33).values())
     # 4-bit codes, and one mask of 32 channels for a chunk.
     four = replace(TINY, key_bits=4, key_delta_bits=4, mask_scope="chunk", value_bits=4)
     base = 2 * (16 + 2 * 4)
     deltas = 2 * (4 + 14 * (4 * 4 + 32) / 8)
-    values = 2 * 32 * ((7 * 5 + 8) / 8 + 4)
+    values = 2 * 32 * (7 * 5 + 8) / 8 + 32 * 4
     tail = 17 * ((16 + 2 * 4) + (2 * 32 + 2))
-    assert required_bytes(four, 33) == base + deltas + values + tail
-    assert required_bytes(four, 33) < sum(KVFormat(four).traffic_bytes(33).values())
+    assert required_bytes(four, 33, groups=1) == base + deltas + values + tail
+    assert required_bytes(four, 33, groups=1) < sum(KVFormat(four).traffic_bytes(33).values())
 
 
 def test_useful_digits_by_hand() -> None:

@@ -140,7 +140,7 @@ def _kept(mask: Integers, count: int) -> Integers:
 
 
 def pack_chunks(closed: CompressedWindow, config: AttentionConfig) -> bytes:
-    """The chunk region: per chunk a delta record, then a value record.
+    """The chunk region: per value group its scales, then per chunk deltas and value codes.
 
     Raises
     ------
@@ -171,11 +171,11 @@ def pack_chunks(closed: CompressedWindow, config: AttentionConfig) -> bytes:
         _bits(closed.value_base.flatten(0, 1).unsqueeze(-1).numpy(), config.value_base_bits),
     )
     bits = _rows(np.concatenate(channels, -1))
-    value_codes = _pad(np.packbits(bits, -1, bitorder="little"), layout.value_code_bytes)
-    pair_of_group = torch.stack((closed.value_scale, closed.value_minimum), -1).flatten(0, 1)
-    scales = pair_of_group.repeat_interleave(config.value_group // config.chunk, 0).numpy()
-    values = np.concatenate((value_codes, _fp16_bytes(scales)), 1)
-    return np.concatenate((deltas, _pad(values, layout.value_bytes)), 1).tobytes()
+    values = _pad(np.packbits(bits, -1, bitorder="little"), layout.value_bytes)
+    scales = torch.stack((closed.value_scale, closed.value_minimum), -1).flatten(0, 1).numpy()
+    chunks = np.concatenate((deltas, values), 1)
+    of_group = chunks.reshape(len(scales), config.group_chunks * layout.chunk_bytes)
+    return np.concatenate((_fp16_bytes(scales), of_group), 1).tobytes()
 
 
 def _check_masks(mask: Integers, config: AttentionConfig) -> None:
@@ -235,7 +235,8 @@ def _unpack_closed(
         blocks[:, :code_at], blocks[:, code_at : code_at + layout.key_code_bytes], chunks, config
     )
 
-    records = _region("chunk", chunk, chunks, layout.chunk_bytes)
+    groups = _region("chunk", chunk, chunks // config.group_chunks, layout.group_bytes)
+    records = groups[:, layout.value_scale_bytes :].reshape(chunks, layout.chunk_bytes)
     others = config.chunk - 1
     bits = np.unpackbits(records[:, : layout.delta_bytes], axis=-1, bitorder="little")
     elements_at = 8 * layout.delta_mask_bytes
@@ -262,11 +263,8 @@ def _unpack_closed(
     channels = bits.reshape(chunks, config.head_dim, layout.value_channel_bits)
     mask_at = others * config.value_bits
     base_at = mask_at + others
-    scale_end = layout.value_code_bytes + layout.value_scale_bytes
-    value_pair = _fp16_patterns(values[:, layout.value_code_bytes : scale_end])
-    value_pair = value_pair.reshape(-1, config.value_group // config.chunk, config.head_dim, 2)
-    if (value_pair != value_pair[:, :1]).any():
-        raise RecordError("value scales must be the same in every chunk of a value group")
+    value_pair = _fp16_patterns(groups[:, : layout.value_scale_bytes])
+    value_pair = value_pair.reshape(-1, config.head_dim, 2)
 
     window_chunks = config.window // config.chunk
 
@@ -291,8 +289,8 @@ def _unpack_closed(
         value_codes=windows(
             _numbers(channels[..., :mask_at], config.value_bits).transpose(0, 2, 1), window_chunks
         ),
-        value_scale=windows(value_pair[:, 0, :, 0], group_count),
-        value_minimum=windows(value_pair[:, 0, :, 1], group_count),
+        value_scale=windows(value_pair[..., 0], group_count),
+        value_minimum=windows(value_pair[..., 1], group_count),
     )
 
 
@@ -304,8 +302,8 @@ def unpack_cache(
     Raises
     ------
     RecordError
-        A region has another size than ``context`` asks for, a delta mask does not have ``key_keep``
-        ones, or the chunks of a value group disagree about its scales.
+        A region has another size than ``context`` asks for, or a delta mask does not have
+        ``key_keep`` ones.
     """
     closed = config.closed_tokens(context)
     return CompressedCache(

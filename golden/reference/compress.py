@@ -172,7 +172,7 @@ def dequantise_window(window: CompressedWindow, config: AttentionConfig) -> tupl
     deltas = affine_values(window.delta_codes, window.delta_scale, window.delta_minimum)
     keys = torch.cat((base, base + (deltas * window.delta_mask).flatten(-2)), -2)
 
-    chunks_of_group = config.value_group // config.chunk
+    chunks_of_group = config.group_chunks
     scale = window.value_scale.repeat_interleave(chunks_of_group, -2)
     minimum = window.value_minimum.repeat_interleave(chunks_of_group, -2)
     value_base = affine_values(

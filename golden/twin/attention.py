@@ -27,7 +27,7 @@ class JobResult:
 
     #: ``[rows, d]``, in units of 2**-15.
     output: Tensor
-    #: Chunk indices, best first.
+    #: Chunk indices in the order of the formal pass, see `select`.
     selection: Tensor
     #: ``[rows]``: running maximum (signed exponent) and softmax sum (2**-20 * 2**maximum).
     maximum: Tensor

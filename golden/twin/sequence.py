@@ -48,8 +48,9 @@ class PlannedJob:
 class Segment:
     """A run of bursts to read, and what the unpacker is told of it.
 
-    ``kind`` is BASE_KEYS, TAIL_KEYS, DELTAS, VALUES or TAIL_VALUES. ``first`` and ``last`` mark the
-    ends of a job's estimates (base keys) and of the units of its formal pass (tail keys, deltas).
+    ``kind`` is BASE_KEYS, TAIL_KEYS, DELTAS, VALUE_SCALES, VALUES or TAIL_VALUES. ``first`` and
+    ``last`` mark the ends of a job's estimates (base keys) and of the units of its formal pass
+    (tail keys, deltas).
     """
 
     kind: str
@@ -82,41 +83,54 @@ def estimates(job: PlannedJob, config: AttentionConfig) -> list[Segment]:
 
 
 def formal_pass(job: PlannedJob, selection: list[int], config: AttentionConfig) -> list[Segment]:
-    """Tail blocks, then selected chunks: keys of unit ``u + 1`` before the values of unit ``u``."""
+    """Tail blocks, then selected chunks: keys of unit ``u + 1`` before the values of unit ``u``.
+
+    The scales of a value group come before the values of the first of its chunks that follow each
+    other.
+    """
     layout = KVFormat(config)
     dense = job.mode != Mode.KVO
     key_size, value_size = layout.block_bytes(job.mode)
     wide = job.mode == Mode.DENSE16 if dense else config.tail_value_bits == 16
-    units = []
-    for token in range(0, job.tail, config.chunk):
-        units.append(
-            (
-                ("TAIL_KEYS", key_size),
-                ("TAIL_VALUES", value_size),
-                job.tail_address + token // config.chunk * (key_size + value_size),
-                min(config.chunk, job.tail - token),
-            )
+    scale_size = layout.value_scale_bytes
+    blocks = range(-(-job.tail // config.chunk))
+    #: Kinds and sizes of keys and values, and where they begin.
+    units = [
+        (
+            ("TAIL_KEYS", key_size),
+            ("TAIL_VALUES", value_size),
+            job.tail_address + block * (key_size + value_size),
         )
+        for block in blocks
+    ]
+    scales: list[list[Segment]] = [[] for _ in blocks]
+    group = None
     for chunk in selection:
-        units.append(
-            (
-                ("DELTAS", layout.delta_bytes),
-                ("VALUES", layout.value_bytes),
-                job.chunk_address + chunk * layout.chunk_bytes,
-                config.chunk,
+        before, group = group, chunk // config.group_chunks
+        record = job.chunk_address + group * layout.group_bytes
+        scales.append([])
+        if group != before:
+            scales[-1].append(
+                Segment(
+                    kind="VALUE_SCALES",
+                    address=record,
+                    bursts=scale_size // BURST_BYTES,
+                    slot=job.slot,
+                    present_less_one=config.chunk - 1,
+                )
             )
-        )
+        address = record + scale_size + chunk % config.group_chunks * layout.chunk_bytes
+        units.append((("DELTAS", layout.delta_bytes), ("VALUES", layout.value_bytes), address))
     keys, values = [], []
-    for unit, ((key_kind, key_bytes), (value_kind, value_bytes), address, present) in enumerate(
-        units
-    ):
+    for unit, ((key_kind, key_bytes), (value_kind, value_bytes), address) in enumerate(units):
+        absent = max(0, (unit + 1) * config.chunk - job.tail) if unit < len(blocks) else 0
         keys.append(
             Segment(
                 kind=key_kind,
                 address=address,
                 bursts=key_bytes // BURST_BYTES,
                 slot=job.slot,
-                present_less_one=present - 1,
+                present_less_one=config.chunk - absent - 1,
                 first=unit == 0,
                 last=unit == len(units) - 1,
                 dense=dense,
@@ -134,9 +148,9 @@ def formal_pass(job: PlannedJob, selection: list[int], config: AttentionConfig) 
             )
         )
     order = [keys[0]]
-    for key, value in zip(keys[1:], values, strict=False):
-        order += [key, value]
-    return [*order, values[-1]]
+    for unit in range(len(units)):
+        order += [*keys[unit + 1 : unit + 2], *scales[unit], values[unit]]
+    return order
 
 
 def sequence(

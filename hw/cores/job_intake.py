@@ -69,6 +69,7 @@ class JobIntake(wiring.Component):
         # Sizes that follow from the context; every divisor is a power of two.
         window_shift = config.window.bit_length() - 1
         chunk_shift = config.chunk.bit_length() - 1
+        group_shift = config.value_group.bit_length() - 1
         planned = Signal(planned_job(config))
         windows = Signal(range(config.max_context // config.window + 1))
         before_last = (job.context - 1)[:16] >> window_shift
@@ -95,7 +96,7 @@ class JobIntake(wiring.Component):
         ends = Signal(data.ArrayLayout(ADDRESS_BITS + 1, 3))
         regions = [
             (job.base_address, base_blocks, Const(layout.base_block_bytes)),
-            (job.chunk_address, chunks, Const(layout.chunk_bytes)),
+            (job.chunk_address, closed >> group_shift, Const(layout.group_bytes)),
             (job.tail_address, tail_blocks, block_bytes),
         ]
 

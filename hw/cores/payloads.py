@@ -30,6 +30,7 @@ class SegmentKind(IntEnum):
     DELTAS = 2
     VALUES = 3
     TAIL_VALUES = 4
+    VALUE_SCALES = 5
 
 
 #: FP16 scale and minimum of one quantisation group.

@@ -18,7 +18,8 @@ class Sequencer(wiring.Component):
     the next job are read before the formal pass of the current one, so that selection has a whole
     pass of time. Within the formal pass: the keys of unit ``u + 1`` are read before the values of
     unit ``u``, so that the softmax has a unit of time. A formal pass starts with the tail, which
-    needs no selection.
+    needs no selection. The value scales of a group are read before the values of the first of its
+    chunks that follow each other.
 
     Parameters
     ----------
@@ -27,7 +28,8 @@ class Sequencer(wiring.Component):
     Members
     -------
     planned : stream of ``planned_job``
-    selected : stream of {``chunk``, ``last``}, best first, of each job with closed chunks in turn
+    selected : stream of {``chunk``, ``last``} of each job with closed chunks in turn, in the order
+        of the formal pass
     segments : stream of {``address``, ``bursts``} to the fetch unit
     header : stream of ``segment_header`` to the unpacker
     """
@@ -119,6 +121,16 @@ class Sequencer(wiring.Component):
         value_address = Signal(32)
         keys_done = Signal()
 
+        #: The value group of the unit whose keys were read last, where its scales lie, and whether
+        #: they are to be read; and those of the unit whose values are due.
+        group_shift = config.group_chunks.bit_length() - 1
+        group = Signal(range(max(2, config.max_chunks >> group_shift)))
+        in_group = Signal()
+        scales = Signal(32)
+        new_group = Signal()
+        value_scales = Signal(32)
+        scales_due = Signal()
+
         def emit_values() -> None:
             with m.If(value_tail):
                 size = value_bytes // BURST_BYTES
@@ -126,6 +138,11 @@ class Sequencer(wiring.Component):
             with m.Else():
                 size = layout.value_bytes // BURST_BYTES
                 emit(SegmentKind.VALUES, value_address, size, whole)
+
+        def emit_scales() -> None:
+            size = layout.value_scale_bytes // BURST_BYTES
+            emit(SegmentKind.VALUE_SCALES, value_scales, size, whole)
+            m.d.sync += scales_due.eq(0)
 
         with m.FSM():
             with m.State("CHOOSE"):
@@ -146,6 +163,8 @@ class Sequencer(wiring.Component):
                         first.eq(1),
                         value_due.eq(0),
                         keys_done.eq(0),
+                        in_group.eq(0),
+                        scales_due.eq(0),
                     ]
                     m.next = "TAIL"
                 with m.Elif(has_estimated):
@@ -200,22 +219,43 @@ class Sequencer(wiring.Component):
                 m.d.comb += self.selection_wait.event.eq(free & ~self.selected.valid)
                 with m.If(free & self.selected.valid):
                     m.d.comb += self.selected.ready.eq(1)
-                    record = formal.chunk_address + self.selected.payload.chunk * layout.chunk_bytes
+                    chunk = self.selected.payload.chunk
+                    its_group = chunk >> group_shift
+                    record = formal.chunk_address + its_group * layout.group_bytes
+                    deltas = Signal(32)
+                    within = chunk[:group_shift] * layout.chunk_bytes
+                    m.d.comb += deltas.eq(record + within + layout.value_scale_bytes)
                     last_chunk = self.selected.payload.last
                     size = layout.delta_bytes // BURST_BYTES
-                    emit(SegmentKind.DELTAS, record, size, whole, last=last_chunk)
-                    m.d.sync += [keys_done.eq(last_chunk), where.eq(record + layout.delta_bytes)]
+                    emit(SegmentKind.DELTAS, deltas, size, whole, last=last_chunk)
+                    m.d.sync += [
+                        keys_done.eq(last_chunk),
+                        where.eq(deltas + layout.delta_bytes),
+                        group.eq(its_group),
+                        in_group.eq(1),
+                        scales.eq(record),
+                        new_group.eq(~in_group | (group != its_group)),
+                    ]
                     m.next = "CHUNK_VALUES"
             with m.State("CHUNK_VALUES"):
-                with m.If(free):
+                with m.If(free & scales_due):
+                    emit_scales()
+                with m.Elif(free):
                     emit_values()
-                    m.d.sync += [value_tail.eq(0), value_address.eq(where)]
+                    m.d.sync += [
+                        value_tail.eq(0),
+                        value_address.eq(where),
+                        value_scales.eq(scales),
+                        scales_due.eq(new_group),
+                    ]
                     with m.If(keys_done):
                         m.next = "LAST_VALUES"
                     with m.Else():
                         m.next = "CHUNK"
             with m.State("LAST_VALUES"):
-                with m.If(free):
+                with m.If(free & scales_due):
+                    emit_scales()
+                with m.Elif(free):
                     emit_values()
                     m.d.sync += has_formal.eq(0)
                     m.next = "CHOOSE"

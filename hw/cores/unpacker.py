@@ -71,16 +71,18 @@ class Unpacker(wiring.Component):
             1: deltas,
             2: values,
         }
-        tail_values = 3
+        tail_values, value_scales = 3, 4
         lane_of = {
             SegmentKind.BASE_KEYS: 0,
             SegmentKind.TAIL_KEYS: 0,
             SegmentKind.DELTAS: 1,
             SegmentKind.VALUES: 2,
             SegmentKind.TAIL_VALUES: tail_values,
+            SegmentKind.VALUE_SCALES: value_scales,
         }
         # Where the beats go, and the order in which steps leave; tail values find their slot there.
-        route_layout = data.StructLayout({"lane": 2, "slot": slot_bits(config), "wide": 1})
+        # Value scales make none of their own.
+        route_layout = data.StructLayout({"lane": 3, "slot": slot_bits(config), "wide": 1})
         m.submodules.route = route = StreamFIFO(route_layout, depth=4)
         m.submodules.order = order = StreamFIFO(route_layout, depth=4)
         tail_beats = stream.Signature(BEAT).create()
@@ -113,7 +115,7 @@ class Unpacker(wiring.Component):
         m.d.comb += [
             header.ready.eq(accepts & route.input.ready & order.input.ready),
             route.input.valid.eq(header.valid & header.ready),
-            order.input.valid.eq(header.valid & header.ready),
+            order.input.valid.eq(header.valid & header.ready & (destination.lane != value_scales)),
         ]
         with m.Switch(destination.lane):
             for number, queue in queues.items():
@@ -122,7 +124,7 @@ class Unpacker(wiring.Component):
 
         routed = route.output.valid
         targets = {number: unit.beats for number, unit in units.items()}
-        targets[tail_values] = tail_beats
+        targets |= {tail_values: tail_beats, value_scales: values.scales}
         for target in targets.values():
             m.d.comb += target.payload.eq(beats.payload)
         with m.Switch(route.output.payload.lane):

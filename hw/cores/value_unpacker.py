@@ -2,9 +2,10 @@
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from hw.config import BEAT_BYTES, AttentionConfig
+from hw.config import BEAT_BITS, BEAT_BYTES, AttentionConfig
 from hw.cores.gearbox import Gearbox
 from hw.cores.lanes import LANES
 from hw.cores.payloads import BEAT, PAIRS, segment_header, work_layout
@@ -13,16 +14,14 @@ from hw.streams import StreamFIFO
 
 
 class ValueUnpacker(wiring.Component):
-    """Latency 1 cycle from a scale beat; one beat a cycle, a step of four channels per scale beat.
+    """Latency 2 cycles, 3 with a queue above 8 beats; a step of four channels a cycle.
 
-    Chunks of 16 tokens take two steps of two channels per scale beat, and codes of 4 bits two steps
-    (lower digits and mask, upper digits) instead of each, with a latency of 2; the scales of a
-    record that have come before their steps wait in a queue, so that the beats of the next segment
-    need not.
+    Chunks of 16 tokens take two steps of two channels, and codes of 4 bits two steps (lower digits
+    and mask, upper digits) instead of each. Elements of more than a beat cost one more cycle at the
+    start of each record. Scales are taken a beat a cycle, but not before the steps of all earlier
+    records have left.
 
-    The code section of a record comes first and is held in a queue. Each beat of scales that
-    follows then meets the codes of its four channels, so that products and scales never wait for
-    each other behind the PE array.
+    The scales of a value group come first and stay for all of its chunks that follow.
 
     Parameters
     ----------
@@ -31,7 +30,8 @@ class ValueUnpacker(wiring.Component):
     Members
     -------
     header : stream of ``segment_header``; taken with the record's last step
-    beats : stream of ``BEAT``
+    beats : stream of ``BEAT``, value records
+    scales : stream of ``BEAT``, the value scales of a group, before the records they are for
     work : stream of ``work_layout``
     """
 
@@ -41,6 +41,7 @@ class ValueUnpacker(wiring.Component):
             {
                 "header": In(stream.Signature(segment_header(config))),
                 "beats": In(stream.Signature(BEAT)),
+                "scales": In(stream.Signature(BEAT)),
                 "work": Out(stream.Signature(work_layout(config))),
             }
         )
@@ -50,44 +51,57 @@ class ValueUnpacker(wiring.Component):
         config, layout = self._config, KVFormat(self._config)
         beats, work = self.beats, self.work
         code_beats = layout.value_code_bytes // BEAT_BYTES
-        scale_beats = layout.value_scale_bytes // BEAT_BYTES
+        quads = config.head_dim // LANES
 
-        m.submodules.codes = codes = StreamFIFO(BEAT, depth=code_beats + 2)
         elements_per_quad = max(1, config.chunk // 8)
         planes = config.value_bits // 2
         steps_per_quad = elements_per_quad * planes
         channels = LANES // elements_per_quad
-        waiting = scale_beats - scale_beats // steps_per_quad
-        m.submodules.scales = scales = StreamFIFO(BEAT, depth=waiting + 2)
+        # Steps come slower than beats. What is left when the record has come waits here, so that
+        # the beats of the next segment need not.
+        step_bits = channels * layout.value_channel_bits // planes
+        behind = max(0, code_beats - code_beats * step_bits // BEAT_BITS)
+        m.submodules.codes = codes = StreamFIFO(BEAT, depth=behind + 2)
         m.submodules.gearbox = gearbox = Gearbox(
             element_bits=channels * layout.value_channel_bits,
             elements=config.head_dim // channels,
         )
         wiring.connect(m, codes.output, gearbox.beats)
 
-        # Which section a beat belongs to follows from its place in the record.
-        place = Signal(range(code_beats + scale_beats + 1))
-        in_codes = place < code_beats
-        in_scales = ~in_codes & (place < code_beats + scale_beats)
+        # Beats of padding are dropped.
+        place = Signal(range(code_beats + 1))
+        has_codes = place != code_beats
+        take = beats.valid & beats.ready
         m.d.comb += [
             codes.input.payload.eq(beats.payload),
             codes.input.payload.last.eq(place == code_beats - 1),
-            codes.input.valid.eq(beats.valid & in_codes),
-            scales.input.payload.eq(beats.payload),
-            scales.input.valid.eq(beats.valid & in_scales),
+            codes.input.valid.eq(beats.valid & has_codes),
+            beats.ready.eq(codes.input.ready | ~has_codes),
         ]
-        with m.If(in_codes):
-            m.d.comb += beats.ready.eq(codes.input.ready)
-        with m.Elif(in_scales):
-            m.d.comb += beats.ready.eq(scales.input.ready)
-        with m.Else():
-            m.d.comb += beats.ready.eq(1)
-        with m.If(beats.valid & beats.ready):
-            # Saturates in the padding, whatever its length.
-            with m.If(place != code_beats + scale_beats):
-                m.d.sync += place.eq(place + 1)
-            with m.If(beats.payload.last):
-                m.d.sync += place.eq(0)
+        with m.If(take):
+            m.d.sync += place.eq(Mux(beats.payload.last, 0, place + has_codes))
+
+        # The scales, by quad of channels. New ones wait until no step needs the old ones.
+        m.submodules.pairs = pairs = Memory(shape=BEAT_BITS, depth=quads, init=[])
+        write, read = pairs.write_port(), pairs.read_port(domain="sync")
+        #: Records of which a beat has come and a step is to come: the queue and the gearbox hold
+        #: parts of so many.
+        unfinished = Signal(range((behind + 4) // code_beats + 3))
+        finish = Signal()
+        begin = take & (place == 0)
+        quad = Signal(range(quads))
+        next_quad = Signal(range(quads))
+        m.d.sync += [unfinished.eq(unfinished + begin - finish), quad.eq(next_quad)]
+        m.d.comb += [
+            self.scales.ready.eq(unfinished == 0),
+            write.data.eq(self.scales.payload.data),
+            write.en.eq(self.scales.valid & self.scales.ready),
+            read.addr.eq(next_quad),
+            # What is offered stays.
+            read.en.eq(~work.valid | work.ready),
+        ]
+        with m.If(write.en):
+            m.d.sync += write.addr.eq(Mux(self.scales.payload.last, 0, write.addr + 1))
 
         channel = data.StructLayout(
             {
@@ -112,18 +126,18 @@ class ValueUnpacker(wiring.Component):
         if planes > 1:
             upper_digits = Cat(*(_digits(element[i], 1) for i in range(channels)))
             digits = Mux(upper, upper_digits, digits)
-        ready = self.header.valid & gearbox.elements.valid & scales.output.valid
         step = work.valid & work.ready
         m.d.comb += [
-            work.valid.eq(ready),
+            work.valid.eq(self.header.valid & gearbox.elements.valid),
             gearbox.elements.ready.eq(step & element_end),
-            scales.output.ready.eq(step & quad_end),
-            self.header.ready.eq(step & work.payload.last),
+            finish.eq(step & work.payload.last),
+            next_quad.eq(Mux(finish, 0, quad + (step & quad_end))),
+            self.header.ready.eq(finish),
             work.payload.kind.eq(StepKind.VALUES),
             work.payload.key.slot.eq(self.header.payload.slot),
             work.payload.digits.eq(digits),
             work.payload.upper.eq(upper),
-            work.payload.pairs.eq(data.View(PAIRS, scales.output.payload.data)),
+            work.payload.pairs.eq(data.View(PAIRS, read.data)),
             work.payload.last.eq(gearbox.elements.payload.last & element_end),
         ]
         return m

@@ -151,19 +151,15 @@ def fault_cases(config: AttentionConfig, seed: int, mode: Mode) -> list[JobCase]
         spoiled.append(("KV head too high", (("kv_head", config.kv_heads),), Status.HEAD_RANGE))
     infinity, nan = b"\x00\x7c", b"\x01\xfe"
     layout = KVFormat(config)
-    # Behind the first mask and codes of the first delta record.
-    delta_scale = layout.delta_element_bits // 8 - 4
+    # Behind the first mask and codes of the first delta record, which is behind the value scales.
+    delta_scale = layout.value_scale_bytes + layout.delta_element_bits // 8 - 4
     poisoned: list[tuple[str, tuple[str, int, bytes]]] = [
         ("infinite tail key scale", ("tail", 4, infinity)),
         ("tail value scale is not a number", ("tail", layout.key_scale_bytes, nan)),
         ("infinite delta scale", ("chunk", delta_scale, infinity)),
         (
             "minimum of the last value channel is not a number",
-            (
-                "chunk",
-                layout.delta_bytes + layout.value_code_bytes + layout.value_scale_bytes - 2,
-                nan,
-            ),
+            ("chunk", layout.value_scale_bytes - 2, nan),
         ),
     ]
     # Regions without content are neither checked nor read.

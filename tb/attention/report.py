@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,32 @@ from tb.memory.dram.energy import per_bit
 REPORTS = REPOSITORY / "build" / "reports"
 
 
-def required_bytes(config: AttentionConfig, context: int, mode: Mode = Mode.KVO) -> float:
-    """Bytes of the cache that one job must read by the method's formula: no padding, no blocks."""
+def selected_groups(config: AttentionConfig, data: Arrays) -> list[int]:
+    """Per job of golden data, the value groups with a selected chunk."""
+    ends = data["selected"].cumsum().tolist()
+    layout = KVFormat(config)
+    return [
+        layout.selected_groups(data["selection"][start:end].tolist())
+        for start, end in pairwise([0, *ends])
+    ]
+
+
+def required_bytes(
+    config: AttentionConfig, context: int, mode: Mode = Mode.KVO, groups: int | None = None
+) -> float:
+    """Bytes of the cache that one job must read by the method's formula: no padding, no blocks.
+
+    ``groups`` is the number of value groups with a selected chunk; a dense cache has none.
+
+    Raises
+    ------
+    ValueError
+        ``groups`` is missing.
+    """
     if mode != Mode.KVO:
         return 2 * config.head_dim * mode.code_bytes * context
+    if groups is None:
+        raise ValueError("groups must be given for a compressed cache")
     layout = KVFormat(config)
     closed = config.closed_tokens(context)
     chunks = closed // config.chunk
@@ -33,9 +56,10 @@ def required_bytes(config: AttentionConfig, context: int, mode: Mode = Mode.KVO)
     delta = layout.delta_elements * layout.delta_element_bits / 8
     if config.mask_scope == "chunk":
         delta += config.head_dim / 8
-    value = config.head_dim * (layout.value_channel_bits / 8 + pair)
+    value = config.head_dim * layout.value_channel_bits / 8
     tail_value = config.head_dim * config.tail_value_bits / 8 + 2
-    return chunks * key + selected * (delta + value) + (context - closed) * (key + tail_value)
+    chosen = selected * (delta + value) + groups * config.head_dim * pair
+    return chunks * key + chosen + (context - closed) * (key + tail_value)
 
 
 def useful_digits(
@@ -75,12 +99,18 @@ def make_report(
     counters, cycles = run.counters, run.cycles
     core_cycles = cycles * run.slices
     jobs = [
-        (int(context), Mode(mode))
-        for context, mode, status in zip(data["context"], data["mode"], data["status"], strict=True)
+        (int(context), Mode(mode), groups)
+        for context, mode, status, groups in zip(
+            data["context"],
+            data["mode"],
+            data["status"],
+            selected_groups(config, data),
+            strict=True,
+        )
         if status == Status.OK
     ]
     required = sum(required_bytes(config, *job) for job in jobs)
-    dense = sum(required_bytes(config, context, Mode.DENSE16) for context, _ in jobs)
+    dense = sum(required_bytes(config, context, Mode.DENSE16) for context, *_ in jobs)
     # Cycles that the beats, and those that the digits alone would take.
     rooflines = {
         "memory port": required / BEAT_BYTES,

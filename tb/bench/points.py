@@ -11,7 +11,7 @@ from hw.config import BEAT_BYTES, AttentionConfig
 from hw.formats import KVFormat, Mode
 from tb.attention.catalogue import Scenario, fitted_cases, has_model_shape, source_of_fused
 from tb.attention.golden_data import golden_data
-from tb.attention.report import make_report
+from tb.attention.report import make_report, selected_groups
 from tb.attention.runner import require_equal, run_attention
 
 #: Jobs of a point: enough to keep the core's slots full most of the time.
@@ -51,14 +51,16 @@ def scenario_of(point: Point) -> Scenario:
     )
 
 
-def phases(point: Point, cycles: int, jobs: int) -> dict[str, int]:
+def phases(point: Point, cycles: int, groups: list[int]) -> dict[str, int]:
     """Cycles by what crossed the memory port in them; the port was idle in the rest.
 
-    A beat takes a cycle, so what a job reads of each kind is derived from the layout and the sum is
-    checked against the measured beats by `measure`.
+    ``groups`` are the value groups with a selected chunk of each job. A beat takes a cycle, so what
+    a job reads of each kind is derived from the layout and the sum is checked against the measured
+    beats by `measure`.
     """
     layout = KVFormat(point.config)
-    traffic = layout.traffic_bytes(point.context, point.mode)
+    jobs = len(groups)
+    traffic = layout.traffic_bytes(point.context, point.mode, groups=0)
     _, tail = layout.tokens(point.context, point.mode)
     blocks = -(-tail // point.config.chunk)
     key_bytes, value_bytes = (blocks * size for size in layout.block_bytes(point.mode))
@@ -71,6 +73,7 @@ def phases(point: Point, cycles: int, jobs: int) -> dict[str, int]:
         "tail values": value_bytes,
     }
     beats = {name: jobs * size // BEAT_BYTES for name, size in found.items()}
+    beats["values"] += sum(groups) * layout.value_scale_bytes // BEAT_BYTES
     return beats | {"port idle": cycles - sum(beats.values())}
 
 
@@ -88,7 +91,7 @@ def measure(point: Point, seed: int) -> dict[str, Any]:
     require_equal(run.comparison)
     report = make_report(scenario, point.config, data, run, path, point.mode)
     derived, jobs = report["derived"], run.comparison.jobs
-    cycles = phases(point, run.cycles, jobs)
+    cycles = phases(point, run.cycles, selected_groups(point.config, data))
     if run.memory["beats"] != run.cycles - cycles["port idle"]:
         raise AssertionError(f"{point.label}: the port moved other beats than the layout says")
     return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -198,7 +198,7 @@ class Cache:
         self._layout = KVFormat(config)
         self._dense_caches: dict[Mode, tuple[DenseCache, bytes]] = {}
         # Value scales belong to whole groups of chunks.
-        per_group = config.value_group // config.chunk
+        per_group = config.group_chunks
         groups = -(-chunks // per_group)
         window = self._window(groups * per_group, groups)
 
@@ -365,7 +365,7 @@ class Cache:
 
     def deltas(self, chunk: int, slot: int = 0, *, last: bool = False) -> Segment:
         """The delta record of ``chunk``."""
-        start = chunk * self._layout.chunk_bytes
+        start = self._record(chunk)
         return Segment(
             self.config,
             SegmentKind.DELTAS,
@@ -377,7 +377,7 @@ class Cache:
 
     def values(self, chunk: int, slot: int = 0) -> Segment:
         """The value record of ``chunk``."""
-        end = (chunk + 1) * self._layout.chunk_bytes
+        end = self._record(chunk) + self._layout.chunk_bytes
         return Segment(
             self.config,
             SegmentKind.VALUES,
@@ -385,6 +385,28 @@ class Cache:
             value_steps(self.closed, chunk, self.config),
             slot,
         )
+
+    def value_scales(self, chunk: int, slot: int = 0) -> Segment:
+        """The value scales of the group of ``chunk``; they make no steps."""
+        start = chunk // self.config.group_chunks * self._layout.group_bytes
+        steps = value_steps(self.closed, chunk, self.config)
+        none = {field.name: getattr(steps, field.name)[:0] for field in fields(Steps)[1:]}
+        return Segment(
+            self.config,
+            SegmentKind.VALUE_SCALES,
+            self.chunk_bytes[start : start + self._layout.value_scale_bytes],
+            replace(steps, **none),
+            slot,
+        )
+
+    def scaled_values(self, chunk: int, slot: int = 0) -> list[Segment]:
+        """The value scales of the group of ``chunk``, then its value record."""
+        return [self.value_scales(chunk, slot), self.values(chunk, slot)]
+
+    def _record(self, chunk: int) -> int:
+        """Where the record of ``chunk`` lies."""
+        scales = (chunk // self.config.group_chunks + 1) * self._layout.value_scale_bytes
+        return scales + chunk * self._layout.chunk_bytes
 
 
 def play(

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from golden.twin.selector import select
+from golden.reference import select_chunks
+from golden.twin.selector import by_group, select
 from hw.config import AttentionConfig, preset
 from hw.cores.payloads import candidate
 from hw.cores.selector import Selector, selected_layout
@@ -19,6 +20,9 @@ CONFIGS = {
     "tiny": preset("tiny"),
     "lm": preset("lm"),
     "tiny_mean": replace(preset("tiny"), rows=4, group_combine="mean", budget=40),
+    # Eight chunks of a group, and one.
+    "long_groups": replace(preset("tiny"), chunk=4, window=32, value_group=32, budget=40),
+    "alone": replace(preset("tiny"), chunk=16, budget=80),
 }
 
 
@@ -113,8 +117,8 @@ def check(name: str, jobs: list[Job], **options: Any) -> Any:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_derived_widths(name: str) -> None:
     config = CONFIGS[name]
-    chunk = {256: 5, 2048: 8}[config.max_context]
-    score = {"tiny": 24, "lm": 24, "tiny_mean": 26}[name]
+    chunk = {"lm": 8, "long_groups": 6, "alone": 4}.get(name, 5)
+    score = {"tiny_mean": 26}.get(name, 24)
     assert payload_widths(device(name)) == {
         "candidates": score + chunk + 32 * config.rows + 1,
         "selected": chunk + 32 * config.rows + 1,
@@ -168,12 +172,37 @@ def test_other_tie_rule_is_told_apart(seed: int) -> None:
     refuted = 0
     for job in jobs:
         order = sorted(range(len(job.scores)), key=lambda chunk: (-job.scores[chunk], -chunk))
-        refuted += order[: config.top_chunks] != select(config, torch.tensor(job.scores)).tolist()
+        grouped = by_group(config, torch.tensor(order[: config.top_chunks]))
+        refuted += grouped.tolist() != select(config, torch.tensor(job.scores)).tolist()
     assert refuted >= 10
+
+
+def test_best_first_is_told_apart(seed: int) -> None:
+    """Negative control: the same jobs refute a selector that does not look at groups."""
+    config = CONFIGS["long_groups"]
+    refuted = 0
+    for job in make_jobs(config, seed, 30):
+        scores = torch.tensor(job.scores)
+        refuted += select_chunks(scores, config).tolist() != select(config, scores).tolist()
+    assert refuted >= 5
+
+
+def test_twin_of_groups() -> None:
+    """Groups of four chunks, of two and of one, in the order of their first chunk."""
+    chunks = torch.tensor([9, 2, 11, 40, 0, 10])
+    for chunk, order in (
+        (8, [9, 11, 10, 2, 0, 40]),
+        (16, [9, 2, 11, 10, 40, 0]),
+    ):
+        assert by_group(replace(preset("lm"), chunk=chunk), chunks).tolist() == order
+    alone = replace(preset("lm"), chunk=16, value_group=16)
+    assert by_group(alone, chunks).tolist() == chunks.tolist()
+    assert by_group(alone, chunks[:0]).tolist() == []
 
 
 def test_twin_of_hand_worked_jobs() -> None:
     config = CONFIGS["tiny"]
     scores = torch.tensor([[5, 9, 5, -3, 9, 5, 0], [1, 1, 1, 1, 1, 1, 1]])
-    assert select(config, scores).tolist() == [[1, 4, 0, 2], [0, 1, 2, 3]]
+    # Best first they are 1, 4, 0, 2; 0 is of the group of 1.
+    assert select(config, scores).tolist() == [[1, 0, 4, 2], [0, 1, 2, 3]]
     assert select(config, scores[:, :2]).tolist() == [[1, 0], [0, 1]]

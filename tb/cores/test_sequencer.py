@@ -20,8 +20,10 @@ CONFIGS = {
     # The largest segments, and addresses up to the end of their field.
     "widest": replace(preset("lm"), head_dim=256, chunk=16, memory_bytes=1 << 32),
     "narrowest": replace(preset("tiny"), chunk=4),
+    # A group for each chunk.
+    "alone": replace(preset("tiny"), chunk=16, budget=48),
 }
-DEVICES = ("tiny", "lm", "widest", "narrowest")
+DEVICES = ("tiny", "lm", "widest", "narrowest", "alone")
 Job = tuple[PlannedJob, list[int]]
 
 
@@ -46,7 +48,11 @@ def make_job(
     )
     job = PlannedJob.at(context, config, slot=slot, addresses=(base, chunk, tail), mode=mode)
     kept = min(job.chunks, config.top_chunks)
-    return job, generator.sample(range(job.chunks), kept)
+    # Few groups, so that their chunks meet, now and then apart.
+    chunks = generator.sample(range(job.chunks), kept)
+    if generator.random() < 0.7:
+        chunks.sort()
+    return job, chunks
 
 
 def make_jobs(config: AttentionConfig, seed: int, contexts: list[int]) -> list[Job]:
@@ -124,7 +130,8 @@ def test_derived_widths(name: str) -> None:
     }
     layout = KVFormat(config)
     largest = max(layout.base_block_bytes, *(max(layout.block_bytes(mode)) for mode in Mode))
-    assert max(largest, layout.delta_bytes, layout.value_bytes) // BURST_BYTES < 1 << 9
+    others = (layout.delta_bytes, layout.value_bytes, layout.value_scale_bytes)
+    assert max(largest, *others) // BURST_BYTES < 1 << 9
 
 
 @pytest.mark.parametrize("name", DEVICES)
@@ -201,11 +208,11 @@ def test_twin_of_a_hand_worked_job() -> None:
     found = sequence([(job, [1, 0])], config)
     layout = KVFormat(config)
     # Base block: 8 keys of 2 groups (64 B) and 32 codes each (256 B). Tail keys: 16 B more, padded;
-    # tail values: 8 tokens of 32 channels of 2 B. Deltas: 14 elements of 56 bits (98 B); values:
-    # 100 B of codes (112) and 128 B of scales, padded.
+    # tail values: 8 tokens of 32 channels of 2 B. The group: 128 B of value scales, then chunk by
+    # chunk 14 elements of deltas with 56 bits (98 B), and value codes (100 B), padded.
     sizes = (layout.base_block_bytes, layout.tail_key_bytes, layout.tail_value_bytes)
     assert sizes == (320, 352, 512)
-    assert (layout.delta_bytes, layout.value_bytes) == (128, 256)
+    assert (layout.value_scale_bytes, layout.delta_bytes, layout.value_bytes) == (128, 128, 128)
     lines = [(s.kind, s.address, s.bursts, s.present_less_one, s.first, s.last) for s in found]
     assert lines == [
         ("BASE_KEYS", 0x1000, 10, 1, True, True),
@@ -214,13 +221,38 @@ def test_twin_of_a_hand_worked_job() -> None:
         ("TAIL_VALUES", 0x3000 + 352, 16, 7, False, False),
         ("TAIL_KEYS", 0x3000 + 2 * 864, 11, 0, False, False),
         ("TAIL_VALUES", 0x3000 + 864 + 352, 16, 7, False, False),
-        ("DELTAS", 0x2000 + 384, 4, 7, False, False),
+        ("DELTAS", 0x2000 + 128 + 256, 4, 7, False, False),
         ("TAIL_VALUES", 0x3000 + 2 * 864 + 352, 16, 7, False, False),
-        ("DELTAS", 0x2000, 4, 7, False, True),
-        ("VALUES", 0x2000 + 384 + 128, 8, 7, False, False),
-        ("VALUES", 0x2000 + 128, 8, 7, False, False),
+        ("DELTAS", 0x2000 + 128, 4, 7, False, True),
+        ("VALUE_SCALES", 0x2000, 4, 7, False, False),
+        ("VALUES", 0x2000 + 128 + 256 + 128, 4, 7, False, False),
+        ("VALUES", 0x2000 + 128 + 128, 4, 7, False, False),
     ]
     assert {s.slot for s in found} == {3}
+
+
+def test_twin_of_groups() -> None:
+    """Scales come with each run of chunks of a group, and with the first chunk of a job."""
+    config = CONFIGS["tiny"]
+    job = PlannedJob.at(65, config, slot=0, addresses=(0, 0x8000, 0))
+    found = [
+        (s.kind, (s.address - 0x8000) // 128)
+        for s in sequence([(job, [1, 0, 5, 2]), (job, [2])], config)
+        if s.kind in ("DELTAS", "VALUE_SCALES", "VALUES")
+    ]
+    # A group is five pieces of 128 B: scales, deltas and values of one chunk, of the other.
+    assert found == [
+        ("DELTAS", 3),
+        ("DELTAS", 1),
+        *(("VALUE_SCALES", 0), ("VALUES", 4)),
+        ("DELTAS", 13),
+        ("VALUES", 2),
+        ("DELTAS", 6),
+        *(("VALUE_SCALES", 10), ("VALUES", 14)),
+        *(("VALUE_SCALES", 5), ("VALUES", 7)),
+        ("DELTAS", 6),
+        *(("VALUE_SCALES", 5), ("VALUES", 7)),
+    ]
 
 
 @pytest.mark.parametrize(("mode", "size"), [(Mode.DENSE8, 256), (Mode.DENSE16, 512)])

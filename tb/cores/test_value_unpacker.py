@@ -5,30 +5,76 @@ from __future__ import annotations
 from functools import cache
 
 import pytest
+from amaranth.hdl import Module
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
 
-from hw.config import BEAT_BYTES
+from hw.config import BEAT_BYTES, AttentionConfig
+from hw.cores.payloads import BEAT, SegmentKind, segment_header, work_layout
 from hw.cores.value_unpacker import ValueUnpacker
+from hw.formats import KVFormat
+from hw.streams import StreamFIFO
 from tb.cores.segments import CONFIGS, EXTREMES, Cache, Segment, play
 from tb.cores.side_by_side import SideBySide
 
-#: Beats of codes before the scales.
-CODE_BEATS = {
-    "tiny": 7,
-    "lm": 13,
-    "wide": 43,
-    "broad": 74,
-    "narrow": 10,
-    "codes32": 6,
-    "codes64": 125,
+
+class Routed(wiring.Component):
+    """The unpacker behind one stream of beats; their headers say which are scales."""
+
+    def __init__(self, config: AttentionConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "header": In(stream.Signature(segment_header(config))),
+                "beats": In(stream.Signature(BEAT)),
+                "work": Out(stream.Signature(work_layout(config))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.unpacker = unpacker = ValueUnpacker(self._config)
+        m.submodules.route = route = StreamFIFO(1, depth=4)
+        m.submodules.headers = headers = StreamFIFO(segment_header(self._config), depth=4)
+        wiring.connect(m, headers.output, unpacker.header)
+        wiring.connect(m, unpacker.work, wiring.flipped(self.work))
+        go = self.header.valid & headers.input.ready & route.input.ready
+        scales = self.header.payload.kind == SegmentKind.VALUE_SCALES
+        m.d.comb += [
+            self.header.ready.eq(headers.input.ready & route.input.ready),
+            headers.input.payload.eq(self.header.payload),
+            headers.input.valid.eq(go & ~scales),
+            route.input.payload.eq(scales),
+            route.input.valid.eq(go),
+            unpacker.beats.payload.eq(self.beats.payload),
+            unpacker.scales.payload.eq(self.beats.payload),
+            route.output.ready.eq(self.beats.valid & self.beats.ready & self.beats.payload.last),
+        ]
+        for number, target in enumerate((unpacker.beats, unpacker.scales)):
+            with m.If(route.output.valid & (route.output.payload == number)):
+                m.d.comb += [
+                    target.valid.eq(self.beats.valid),
+                    self.beats.ready.eq(target.ready),
+                ]
+        return m
+
+
+#: Cycles beyond one per beat: scales wait for the last step of the record before them, and beats
+#: for the steps of their record if these are more.
+WAITS = {
+    "tiny": 17,
+    "lm": 41,
+    "wide": 397,
+    "broad": 289,
+    "narrow": 185,
+    "codes32": 137,
+    "codes64": 1153,
 }
-#: Cycles from the last beat to the last step, of eight records behind each other: what is left of
-#: one record's steps holds the next one's back, with both digits of long chunks also its beats.
-BEHIND = {"tiny": 0, "lm": 0, "wide": 64, "broad": 50, "narrow": 1, "codes32": 23, "codes64": 494}
 
 
 @cache
 def bench() -> SideBySide:
-    return SideBySide({name: ValueUnpacker(config) for name, config in CONFIGS.items()})
+    return SideBySide({name: Routed(config) for name, config in CONFIGS.items()})
 
 
 def segments(seed: int, extremes: tuple[str, ...] = EXTREMES) -> dict[str, list[Segment]]:
@@ -36,8 +82,12 @@ def segments(seed: int, extremes: tuple[str, ...] = EXTREMES) -> dict[str, list[
     for name, config in CONFIGS.items():
         found[name] = []
         for index, extreme in enumerate(extremes):
-            cached = Cache(config, chunks=2, tail=1, seed=seed + index, extreme=extreme)
-            found[name] += [cached.values(i, slot=index) for i in range(2)]
+            chunks = config.group_chunks + 1
+            cached = Cache(config, chunks=chunks, tail=1, seed=seed + index, extreme=extreme)
+            # Two of a group, and one of another where groups have two.
+            found[name] += cached.scaled_values(chunks - 2, slot=index)
+            found[name].append(cached.values(max(0, chunks - 3), slot=index))
+            found[name] += cached.scaled_values(chunks - 1, slot=index)
     return found
 
 
@@ -67,9 +117,9 @@ def test_exact_cycles(name: str) -> None:
     found = segments(1)[name]
     run = play(bench(), "value_unpacker", {name: found})
     beats = sum(len(segment.data) for segment in found) // BEAT_BYTES
-    # The first beat is offered in cycle 1, every beat takes a cycle, the last one is padding or
-    # has a step behind it. Two steps to a beat of scales leave as many as there are such beats.
-    assert run.cycles == 1 + beats + BEHIND[name]
-    # A queue of scales above 8 beats is a memory.
-    latency = 2 if name in ("wide", "broad", "codes64") else 1
-    assert run.first_output_cycle == {f"{name}__work": 1 + CODE_BEATS[name] + latency}
+    assert run.cycles == 1 + beats + WAITS[name]
+    # A header is offered in cycle 1 and routed a cycle later. A queue of codes above 8 beats is a
+    # memory; an element of more than a beat waits for its second one.
+    late = (name in ("wide", "broad", "codes64")) + (name in ("wide", "codes64"))
+    first = 2 + KVFormat(CONFIGS[name]).value_scale_bytes // BEAT_BYTES + 2 + late
+    assert run.first_output_cycle == {f"{name}__work": first}

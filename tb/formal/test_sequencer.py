@@ -24,6 +24,7 @@ IN_STEP = "a header and a segment leave for each other, none twice"
 AHEAD = "values follow the keys of their unit and of the next one at most"
 SELECTED = "a delta record is read for each selected chunk"
 BLOCKS = "a job with n closed chunks reads ceil(n / 8) blocks of base keys, the last one marked"
+SCALES = "the values of a chunk follow the scales of its group, which are read once for its run"
 LEFT = "a new unit's keys do not mark the first unit before all values of the job before are read"
 
 
@@ -72,6 +73,27 @@ def ordering(unit: Sequencer) -> Bench:
     with m.Else():
         m.d.sync += [left.eq(Mux(behind != 0, behind, new)), behind.eq(Mux(behind != 0, new, 0))]
 
+    # Groups of the chunks whose values have not been asked for, and the group of the latest scales.
+    shift = CONFIG.group_chunks.bit_length() - 1
+    groups = [Signal.like(selected.payload.chunk, name=f"group_{i}") for i in range(2)]
+    waiting, rest_waiting = Signal(2), Signal(2)
+    loaded, loaded_group = Signal(), Signal.like(selected.payload.chunk)
+    scales = told & (kind == SegmentKind.VALUE_SCALES)
+    of_chunk = told & (kind == SegmentKind.VALUES)
+    m.d.comb += rest_waiting.eq(waiting - of_chunk)
+    m.d.sync += waiting.eq(rest_waiting + chosen)
+    with m.If(of_chunk):
+        m.d.sync += groups[0].eq(groups[1])
+    with m.If(chosen & (rest_waiting == 0)):
+        m.d.sync += groups[0].eq(selected.payload.chunk >> shift)
+    with m.If(chosen & (rest_waiting != 0)):
+        m.d.sync += groups[1].eq(selected.payload.chunk >> shift)
+    with m.If(scales):
+        m.d.sync += [loaded.eq(1), loaded_group.eq(groups[0])]
+    with m.If(keys & header.payload.first):
+        m.d.sync += loaded.eq(0)
+    there = loaded & (loaded_group == groups[0])
+    bench.check(SCALES, (~of_chunk | (waiting != 0) & there) & (~scales | (waiting != 0) & ~there))
     bench.check(IN_STEP, ~(segment_first & segments.valid) & ~(header_first & header.valid))
     bench.check(AHEAD, (~keys | (pending <= 1)) & (~values | (pending >= 1)))
     bench.check(SELECTED, (deltas <= 1) & ~(chosen & (deltas != 0)))
@@ -84,7 +106,7 @@ def ordering(unit: Sequencer) -> Bench:
 
 
 def test_sequencer() -> None:
-    """For all time, by property directed reachability; 489 flip-flops."""
+    """For all time, by property directed reachability; 581 flip-flops."""
     prove(ordering(Sequencer(CONFIG)))
 
 
@@ -109,6 +131,16 @@ FAULTS = {
         SELECTED,
         "self.selected.ready.eq(1)",
         "self.selected.ready.eq(0)",
+    ),
+    "scales come with the first chunk of a job only": (
+        SCALES,
+        "new_group.eq(~in_group | (group != its_group))",
+        "new_group.eq(~in_group)",
+    ),
+    "scales come with every chunk": (
+        SCALES,
+        "new_group.eq(~in_group | (group != its_group))",
+        "new_group.eq(1)",
     ),
     "the last block is not marked": (BLOCKS, '"last": last_block}', '"last": 0}'),
     "the last values are left out": (

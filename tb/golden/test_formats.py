@@ -32,8 +32,9 @@ PUBLISHED = AttentionConfig(head_dim=128, rows=1)
                 "value_channel_bits": 25,  # 7 x 2 codes + 7 mask + 4 base
                 "value_code_bytes": 112,  # 32 x 25 bits = 100 B, to a beat
                 "value_scale_bytes": 128,  # 32 x 4 B
-                "value_bytes": 256,  # 240, to a burst
-                "chunk_bytes": 384,
+                "value_bytes": 128,  # 112, to a burst
+                "chunk_bytes": 256,
+                "group_bytes": 640,  # 2 chunks
             },
         ),
         (
@@ -52,8 +53,9 @@ PUBLISHED = AttentionConfig(head_dim=128, rows=1)
                 "value_channel_bits": 25,
                 "value_code_bytes": 208,  # 200, to a beat
                 "value_scale_bytes": 256,
-                "value_bytes": 480,  # 464, to a burst
-                "chunk_bytes": 640,
+                "value_bytes": 224,  # 208, to a burst
+                "chunk_bytes": 384,
+                "group_bytes": 1792,  # 4 chunks
             },
         ),
         (
@@ -63,8 +65,9 @@ PUBLISHED = AttentionConfig(head_dim=128, rows=1)
                 "delta_bytes": 288,  # 7 x 4 x 80 bits = 280 B, to a burst
                 "value_code_bytes": 400,  # 64 B bases + 224 B codes + 112 B masks
                 "value_scale_bytes": 512,
-                "value_bytes": 928,  # 912, to a burst
-                "chunk_bytes": 1216,
+                "value_bytes": 416,  # 400, to a burst
+                "chunk_bytes": 704,
+                "group_bytes": 3328,
             },
         ),
         (replace(preset("tiny"), tail_value_bits=8), {"tail_value_bytes": 256}),
@@ -90,7 +93,7 @@ PUBLISHED = AttentionConfig(head_dim=128, rows=1)
                 "delta_bytes": 128,  # 16 + 99
                 "value_channel_bits": 23,  # 3 x 5 + 8
                 "value_code_bytes": 288,  # 276
-                "value_bytes": 672,
+                "value_bytes": 288,
             },
         ),
         (
@@ -106,7 +109,7 @@ PUBLISHED = AttentionConfig(head_dim=128, rows=1)
                 "delta_bytes": 1280,  # 1260
                 "value_channel_bits": 83,  # 15 x 5 + 8
                 "value_code_bytes": 2000,  # 1992
-                "value_bytes": 2784,  # 2000 + 768 = 2768
+                "value_bytes": 2016,  # 2000, to a burst
             },
         ),
     ],
@@ -152,6 +155,7 @@ def test_alignment(
         layout.tail_value_bytes,
         layout.delta_bytes,
         layout.value_bytes,
+        layout.value_scale_bytes,
         *(half for mode in Mode for half in layout.block_bytes(mode)),
     ):
         assert size % BURST_BYTES == 0
@@ -166,7 +170,7 @@ def test_alignment(
     # Padding is less than a burst in each record.
     elements = layout.delta_elements * layout.delta_element_bits
     assert 0 <= 8 * (layout.delta_bytes - layout.delta_mask_bytes) - elements < 256
-    assert 0 <= layout.value_bytes - layout.value_code_bytes - layout.value_scale_bytes < 32
+    assert 0 <= layout.value_bytes - layout.value_code_bytes < 32
 
 
 @pytest.mark.parametrize(
@@ -182,10 +186,20 @@ def test_alignment(
 )
 def test_regions(context: int, base: int, chunk: int, tail: int) -> None:
     layout = KVFormat(preset("tiny"))
-    expected = {"base": base * 320, "chunk": chunk * 384, "tail": tail * 864}
+    expected = {"base": base * 320, "chunk": chunk // 2 * 640, "tail": tail * 864}
     assert layout.region_bytes(context) == expected
-    # At most 4 chunks are selected.
-    assert layout.traffic_bytes(context) == {**expected, "chunk": min(chunk, 4) * 384}
+    # At most 4 chunks are selected, of as many groups if there are.
+    selected = min(chunk, 4)
+    for groups, known in ((min(chunk // 2, 4), None), (selected // 2, selected // 2)):
+        size = selected * 256 + groups * 128
+        assert layout.traffic_bytes(context, groups=known) == {**expected, "chunk": size}
+
+
+def test_selected_groups() -> None:
+    assert KVFormat(preset("tiny")).selected_groups([5, 0, 4, 1, 9]) == 3
+    assert KVFormat(replace(preset("lm"), chunk=16)).selected_groups([5, 0, 4, 1, 9]) == 3
+    assert KVFormat(replace(preset("lm"), chunk=4)).selected_groups([5, 0, 4, 1, 9]) == 2
+    assert KVFormat(preset("tiny")).selected_groups([]) == 0
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def test_base_block_by_hand() -> None:
     assert pack_base_blocks(hand_window(), TINY) == HAND_SCALES + HAND_CODES
 
 
-def test_chunk_record_by_hand() -> None:
+def test_group_record_by_hand() -> None:
     """Delta elements of 56 bits are 7 whole bytes; channels of 25 bits cross the bytes.
 
     Token 1, group 0: mask bits 0, 3, 9, 15 = 0x8209; codes 1, 2, 3, 0 = 1 + 2*4 + 3*16 = 0x39.
@@ -173,11 +173,11 @@ def test_chunk_record_by_hand() -> None:
     delta = hexes("09 82 39 00 34 00 B8") + hexes("1E 00 4F 00 3C 00 BC") + 12 * empty + bytes(30)
     codes = hexes("23 44 6D 01 40 E0 03") + bytes(92) + b"\x10" + bytes(12)
     floor = hexes("A8 00 00 00")
-    scales = hexes("00 42 00 C5") + 30 * floor + hexes("00 3C 00 00") + bytes(16)
-    second = 14 * empty + bytes(30) + bytes(112) + scales
-    record = delta + codes + scales
-    assert len(record) == 384
-    assert pack_chunks(hand_window(), TINY) == record + second
+    scales = hexes("00 42 00 C5") + 30 * floor + hexes("00 3C 00 00")
+    first = delta + codes + bytes(16)
+    second = 14 * empty + bytes(30) + bytes(128)
+    assert (len(scales), len(first), len(second)) == (128, 256, 256)
+    assert pack_chunks(hand_window(), TINY) == scales + first + second
 
 
 def four_bit_window() -> CompressedWindow:
@@ -226,11 +226,11 @@ def test_records_of_four_bits_by_hand() -> None:
     empty = hexes("00 00 A8 00 00 00")
     delta = masks + first + 12 * empty + bytes(28)
     codes = hexes("0F 08 10 50 5A 05") + bytes(165) + b"\x01" + bytes(4)
-    scales = hexes("00 42 00 C5") + 30 * hexes("A8 00 00 00") + hexes("00 3C 00 00") + bytes(16)
-    second = hexes("0F 00 0F 00") + bytes(12) + 14 * empty + bytes(28) + bytes(176) + scales
-    record = delta + codes + scales
-    assert len(record) == 448
-    assert pack_chunks(window, FOUR_BITS) == record + second
+    scales = hexes("00 42 00 C5") + 30 * hexes("A8 00 00 00") + hexes("00 3C 00 00")
+    second = hexes("0F 00 0F 00") + bytes(12) + 14 * empty + bytes(28) + bytes(192)
+    record = delta + codes + bytes(16)
+    assert len(record) == len(second) == 320
+    assert pack_chunks(window, FOUR_BITS) == scales + record + second
     padded = build(FOUR_BITS, "random", 33, 0)
     whole = replace(padded, closed=window)
     regions = (pack_base_blocks(window, FOUR_BITS), pack_chunks(window, FOUR_BITS))
@@ -250,7 +250,8 @@ def test_tokens_of_a_chunk_share_a_mask() -> None:
     assert pack_chunks(torn, replace(FOUR_BITS, mask_scope="token"))
     cache = build(FOUR_BITS, "random", 33, 0)
     base, tail = pack_base_blocks(window, FOUR_BITS), pack_tail(cache.tail, FOUR_BITS)
-    overfull = b"\x0b" + pack_chunks(window, FOUR_BITS)[1:]
+    whole = pack_chunks(window, FOUR_BITS)
+    overfull = whole[:128] + b"\x0b" + whole[129:]
     with pytest.raises(RecordError, match=r"^delta mask must have 4 ones, not 5$"):
         unpack_cache(base, overfull, tail, 33, FOUR_BITS)
 
@@ -436,18 +437,12 @@ def test_record_errors() -> None:
     tail = pack_tail(cache.tail, TINY)
     with pytest.raises(RecordError, match=r"^base region must have 320 bytes, not 319$"):
         unpack_cache(base[:-1], chunk, tail, 33, TINY)
-    with pytest.raises(RecordError, match=r"^chunk region must have 768 bytes, not 0$"):
+    with pytest.raises(RecordError, match=r"^chunk region must have 640 bytes, not 0$"):
         unpack_cache(base, b"", tail, 33, TINY)
     with pytest.raises(RecordError, match=r"^tail region must have 2592 bytes, not 2593$"):
         unpack_cache(base, chunk, tail + b"\0", 33, TINY)
     with pytest.raises(RecordError, match=r"^delta mask must have 4 ones, not 16$"):
-        unpack_cache(base, b"\xff\xff" + chunk[2:], tail, 33, TINY)
-    torn = bytearray(chunk)
-    torn[384 + 128 + 112] ^= 1
-    with pytest.raises(
-        RecordError, match=r"^value scales must be the same in every chunk of a value group$"
-    ):
-        unpack_cache(base, bytes(torn), tail, 33, TINY)
+        unpack_cache(base, chunk[:128] + b"\xff\xff" + chunk[130:], tail, 33, TINY)
     mask = cache.closed.delta_mask.clone()
     mask[0, 0, 0, 0] = 0
     with pytest.raises(RecordError, match=r"^delta mask must have 4 ones, not 0$"):
@@ -461,17 +456,17 @@ def test_image() -> None:
     image = MemoryImage(TINY)
     caches = [build(TINY, "random", context, context) for context in (33, 7, 100)]
     first = image.place(caches[0])
-    # 320 B of base keys, 2 chunks of 384 B, 3 tail blocks of 864 B.
-    assert first == Placement(33, base_address=0, chunk_address=320, tail_address=1088)
-    assert len(image.data) == 1088 + 3 * 864
+    # 320 B of base keys, a group of 640 B, 3 tail blocks of 864 B.
+    assert first == Placement(33, base_address=0, chunk_address=320, tail_address=960)
+    assert len(image.data) == 960 + 3 * 864
     second = image.place(caches[1], gap=33)
     # 33 bytes are rounded up to 64 before each region; the regions of closed tokens are empty.
     assert (second.base_address, second.chunk_address, second.tail_address) == (
+        3616,
+        3680,
         3744,
-        3808,
-        3872,
     )
-    assert image.data[3680:3872] == b"\xff" * 192
+    assert image.data[3552:3744] == b"\xff" * 192
     third = image.place(caches[2])
     for placement, cache in zip((first, second, third), caches, strict=True):
         assert same(image.read(placement), cache)
@@ -522,7 +517,7 @@ def test_image_errors() -> None:
     image = MemoryImage(small, fill=0)
     image.place(build(small, "random", 33, 0))
     before = bytes(image.data)
-    with pytest.raises(MemoryImageError, match=r"^image must fit memory_bytes 4096, not 4768$"):
+    with pytest.raises(MemoryImageError, match=r"^image must fit memory_bytes 4096, not 4512$"):
         image.place(build(small, "random", 33, 1))
     assert image.data == before
     with pytest.raises(MemoryImageError, match=r"^fill must be from 0 to 255, not 256$"):

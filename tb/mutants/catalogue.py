@@ -9,7 +9,7 @@ from tb.mutants.inject import Fault, InjectionError, short_names
 
 _QUEUES = (
     r"tickets|headers|chunks|bases|units|statistics|unpacker_(route|order|headers_\d+|deltas_queue)"
-    r"|unpacker_values_(codes|scales)"
+    r"|unpacker_values_codes"
 )
 
 #: The modules of each unit of ``hw``, by the name of its class; see `Fault.module`.
@@ -226,7 +226,7 @@ FAULTS: tuple[Fault, ...] = (
         module="unpacker_values",
         kind="rotate",
         description="the value scales are those of the neighbouring channels",
-        statement="assign work__payload[260:133] = <scales> [127:0]",
+        statement="assign work__payload[260:133] = <scales>",
         faulty="{ <scales> [31:0], <scales> [127:32] }",
         killed_by=_FUSED,
     ),

@@ -42,6 +42,7 @@ class RegionSizes(wiring.Component):
         dense = self.mode != Mode.KVO
         window_shift = config.window.bit_length() - 1
         chunk_shift = config.chunk.bit_length() - 1
+        group_shift = config.value_group.bit_length() - 1
         windows = Signal(16)
         closed = Signal(16)
         chunks = Signal(range(config.max_chunks + 1))
@@ -58,7 +59,7 @@ class RegionSizes(wiring.Component):
                 m.d.comb += count.eq((chunks + config.chunk - 1) >> chunk_shift)
                 m.d.comb += record.eq(layout.base_block_bytes)
             with m.Case(Region.CHUNK):
-                m.d.comb += [count.eq(chunks), record.eq(layout.chunk_bytes)]
+                m.d.comb += [count.eq(closed >> group_shift), record.eq(layout.group_bytes)]
             with m.Default():
                 m.d.comb += count.eq((self.context - closed + config.chunk - 1) >> chunk_shift)
                 with m.Switch(self.mode):

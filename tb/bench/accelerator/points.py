@@ -12,7 +12,7 @@ from hw.formats import KVFormat, Mode
 from tb.accelerator.runner import run_accelerator, system_config
 from tb.attention.catalogue import Scenario, fitted_cases
 from tb.attention.golden_data import golden_data
-from tb.attention.report import make_report, required_bytes
+from tb.attention.report import make_report, required_bytes, selected_groups
 from tb.attention.runner import require_equal
 
 #: Layers of the published model that it leaves uncompressed, and all of them.
@@ -74,8 +74,11 @@ def measure(point: Point, seed: int) -> dict[str, Any]:
     jobs, counters = run.comparison.jobs, run.counters
     moved, busy = run.dram["bytes_moved"], run.dram["busy"]
     core_cycles = run.cycles * point.slices
-    required = jobs * required_bytes(core, point.context, point.mode)
-    records = jobs * sum(KVFormat(core).traffic_bytes(point.context, point.mode).values())
+    layout, groups = KVFormat(core), selected_groups(core, data)
+    required = sum(required_bytes(core, point.context, point.mode, each) for each in groups)
+    records = sum(
+        sum(layout.traffic_bytes(point.context, point.mode, each).values()) for each in groups
+    )
     tables, over_fetch = measured["table_bytes"], measured["over_fetch_bytes"]
     idle, no_job = core_cycles - busy, counters["sequencer.sequencer_idle"]
     blocked = counters["unpacker.unpacker_blocked"]

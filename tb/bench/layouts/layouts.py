@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
+from golden.twin.selector import by_group
 from hw.config import BEAT_BYTES, BURST_BYTES, AttentionConfig
 from hw.formats import KVFormat
 
@@ -28,20 +31,6 @@ class Segment:
 def burst_padded(size: int) -> int:
     """``size`` rounded up to bursts."""
     return -(-size // BURST_BYTES) * BURST_BYTES
-
-
-def chunks_per_group(config: AttentionConfig) -> int:
-    """Chunks that share the scales of their values."""
-    return config.value_group // config.chunk
-
-
-def by_group(chunks: Sequence[int], config: AttentionConfig) -> list[int]:
-    """Put the chunks of a group together, groups in the order of their first chunk."""
-    per_group = chunks_per_group(config)
-    first: dict[int, int] = {}
-    for place, chunk in enumerate(chunks):
-        first.setdefault(chunk // per_group, place)
-    return sorted(chunks, key=lambda chunk: first[chunk // per_group])
 
 
 @dataclass(frozen=True)
@@ -84,12 +73,16 @@ class ScaleLayout:
         deltas = KVFormat(self.config).delta_bytes
         if not self._apart:
             return chunks * (deltas + self._value_bytes)
-        groups = -(-chunks // chunks_per_group(self.config))
+        groups = -(-chunks // self.config.group_chunks)
         return chunks * (deltas + self._code_bytes) + groups * self._scale_bytes
 
     def order(self, selected: Sequence[int]) -> list[int]:
         """The order in which the formal pass reads the selected chunks, given best first."""
-        return list(selected) if self.name == "chunk" else by_group(selected, self.config)
+        return (
+            list(selected)
+            if self.name == "chunk"
+            else by_group(self.config, torch.tensor(selected)).tolist()
+        )
 
     def units(self, selected: Sequence[int], start: int, closed: int) -> list[list[list[Segment]]]:
         """Per selected chunk, in order, the segments of its keys and those of its values.
@@ -103,7 +96,7 @@ class ScaleLayout:
         closed
             Closed chunks of the sequence.
         """
-        deltas, per_group = KVFormat(self.config).delta_bytes, chunks_per_group(self.config)
+        deltas, per_group = KVFormat(self.config).delta_bytes, self.config.group_chunks
         units, last = [], -1
         for chunk in self.order(selected):
             group = chunk // per_group
@@ -194,5 +187,5 @@ def bound_cycles(layout: ScaleLayout, selected: Sequence[int], context: int) -> 
 
 def distinct_groups(selected: Sequence[int], config: AttentionConfig) -> int:
     """Value groups with a selected chunk."""
-    per_group = chunks_per_group(config)
+    per_group = config.group_chunks
     return len({chunk // per_group for chunk in selected})

@@ -20,7 +20,6 @@ from tb.bench.layouts.layouts import (
     ScaleLayout,
     Segment,
     bound_cycles,
-    by_group,
     chunk_steps,
     jobs_stream,
 )
@@ -32,14 +31,6 @@ from tb.harness import HarnessError
 LM = preset("lm")
 #: Groups of four chunks: 9, 10 and 11 share their scales, and so do 0 and 2.
 SELECTED = [9, 2, 11, 40, 0, 10]
-
-
-def test_by_group() -> None:
-    assert by_group(SELECTED, LM) == [9, 11, 10, 2, 0, 40]
-    # Groups of two chunks, and of one.
-    pairs = replace(LM, chunk=16)
-    assert by_group(SELECTED, pairs) == [9, 2, 11, 10, 40, 0]
-    assert by_group(SELECTED, replace(pairs, value_group=16)) == SELECTED
 
 
 @pytest.mark.parametrize(
