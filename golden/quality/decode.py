@@ -1,0 +1,107 @@
+"""Teacher-forced decode steps of a layer through a cache method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from golden.model.architecture import AttentionFunction
+from golden.quality.interface import CacheMethod, Prefill, Reading
+from golden.quality.methods.fp16 import FP16
+
+__all__ = ["Traffic", "attend", "decode", "method_attention"]
+
+
+@dataclass
+class Traffic:
+    """Bytes of all steps so far."""
+
+    read: int = 0
+    written: int = 0
+    #: What `FP16` would have moved in the same steps.
+    dense: int = 0
+
+    @property
+    def share(self) -> float:
+        """All bytes over those of FP16."""
+        return (self.read + self.written) / self.dense
+
+    def add(self, other: Traffic) -> None:
+        """Add the bytes of other steps."""
+        self.read += other.read
+        self.written += other.written
+        self.dense += other.dense
+
+
+def attend(query: Tensor, reading: Reading) -> tuple[Tensor, Tensor]:
+    """Output ``[B, G, R, D]`` and probabilities ``[B, G, R, n]`` of a step."""
+    scores = query @ reading.keys.transpose(-1, -2) / sqrt(query.shape[-1])
+    probability = scores.softmax(-1)
+    return probability @ reading.values, probability
+
+
+def decode(
+    method: CacheMethod, prefill: Prefill, query: Tensor, key: Tensor, value: Tensor
+) -> tuple[Tensor, Traffic]:
+    """S steps after a prompt, one after another: a step sees nothing later than itself.
+
+    Parameters
+    ----------
+    query
+        ``[B, G, R, S, D]``.
+    key, value
+        ``[B, G, S, D]``.
+
+    Returns
+    -------
+    tuple
+        Outputs in the shape of ``query``, and the traffic of the B * G caches.
+    """
+    state = method.start(prefill)
+    outputs = torch.empty_like(query)
+    traffic = Traffic()
+    steps, width = query.shape[-2:]
+    for t in range(steps):
+        reading = state.step(query[..., t, :], key[..., t, :], value[..., t, :])
+        outputs[..., t, :], probability = attend(query[..., t, :], reading)
+        state.observe(probability)
+        traffic.read += reading.read
+        traffic.written += reading.written
+        traffic.dense += FP16.step_bytes(prefill.heads, prefill.tokens + t + 1, width)
+    return outputs, traffic
+
+
+def method_attention(
+    method: CacheMethod, prefills: dict[int, Prefill], traffic: Traffic, *, dense_layers: int = 0
+) -> AttentionFunction:
+    """Attention of a model's decode steps with ``method`` in every layer from ``dense_layers`` on.
+
+    Parameters
+    ----------
+    prefills
+        The prompt by layer.
+    traffic
+        Receives the bytes of all layers.
+    dense_layers
+        Layers below stay in FP16, and count as that.
+    """
+    produced: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def attention(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        use = FP16() if layer < dense_layers else method
+        produced[layer] = (key, value)
+        source = max(use.producer(layer), min(layer, dense_layers))
+        prefill = prefills[layer]
+        if source != layer:
+            prefill = prefill.reading(prefills[source])
+        by_group = query.unflatten(1, (key.shape[1], -1))
+        outputs, bytes_ = decode(use, prefill, by_group, *produced[source])
+        if source != layer:
+            bytes_.written = 0
+        traffic.add(bytes_)
+        return outputs.flatten(1, 2)
+
+    return attention
