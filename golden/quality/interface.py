@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-__all__ = ["AttentionSums", "CacheMethod", "CacheState", "Prefill", "Reading"]
+__all__ = ["AttentionSums", "CacheMethod", "CacheState", "Knob", "Prefill", "Reading"]
 
 #: Queries whose probabilities are formed at once.
 _BLOCK = 256
@@ -25,7 +25,7 @@ _BLOCK = 256
 
 @dataclass(frozen=True)
 class AttentionSums:
-    """Attention that each prefill token received, over the queries of its group: two ``[B,G,T]``."""
+    """Attention that each prefill token received from its group's queries: two ``[B, G, T]``."""
 
     #: From all queries.
     total: Tensor
@@ -83,7 +83,7 @@ class Prefill:
         return self._shared[key]
 
     def probabilities(self, start: int, stop: int) -> Tensor:
-        """Exact causal attention of the queries ``start`` to ``stop - 1``: ``[B, G, R, q, stop]``."""
+        """Exact attention of the queries ``start`` to ``stop - 1``, ``[B, G, R, q, stop]``."""
         query = self.query[..., start:stop, :] / sqrt(self.key.shape[-1])
         scores = query @ self.key[..., None, :stop, :].transpose(-1, -2)
         future = torch.ones(stop - start, stop, dtype=torch.bool, device=scores.device)
@@ -145,6 +145,23 @@ class CacheState(ABC):
         del probability
 
 
+@dataclass(frozen=True)
+class Knob:
+    """The integer parameter that trades traffic for quality: more of it is more traffic.
+
+    Members
+    -------
+    name : of the parameter.
+    lowest, highest : legal values; ``highest`` None where there is no limit.
+    step : between legal values.
+    """
+
+    name: str
+    lowest: int
+    highest: int | None = None
+    step: int = 1
+
+
 @dataclass(frozen=True, kw_only=True)
 class CacheMethod(ABC):
     """A cache method and its parameters; a subclass per paper.
@@ -159,8 +176,8 @@ class CacheMethod(ABC):
     name: ClassVar[str]
     #: Where it was published.
     paper: ClassVar[str]
-    #: The integer parameter that trades traffic for quality, and its step; None if there is none.
-    knob: ClassVar[tuple[str, int] | None] = None
+    #: None if every setting moves the same bytes, or only a few settings are legal.
+    knob: ClassVar[Knob | None] = None
 
     #: Control: whatever the method ranks is ranked by random numbers instead.
     shuffled: bool = False

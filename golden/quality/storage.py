@@ -31,7 +31,7 @@ STATISTIC_BYTES = 2
 
 
 def bursts(size: float) -> int:
-    """Bytes of the bursts that ``size`` contiguous bytes take; sizes in bits may leave a fraction."""
+    """Bytes of the bursts that ``size`` contiguous bytes take; bits may leave a fraction."""
     return int(-(-size // BURST_BYTES)) * BURST_BYTES
 
 

@@ -123,12 +123,12 @@ class Batch:
         asked = self.answer[:, self.prompt + 1 :].to(logits.device)
         if self.unit:
             right = (logits.argmax(-1) == expected)[asked].view(len(expected), -1, self.unit)
-            return right.all(-1).double().mean(-1).tolist()  # type: ignore[no-any-return]
+            return right.all(-1).double().mean(-1).tolist()
         picked = logits.double().log_softmax(-1).gather(-1, expected.unsqueeze(-1)).squeeze(-1)
         # BOS between two texts is nothing to predict.
         counted = asked & (expected < 256)
         total = -(picked * counted).sum(-1) / float(np.log(2.0))
-        return (total / counted.sum(-1)).tolist()  # type: ignore[no-any-return]
+        return (total / counted.sum(-1)).tolist()
 
 
 def make_batch(task: str, text: Text, *, length: int, sequences: int, seed: int) -> Batch:

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from golden.quality.interface import CacheMethod, CacheState, Prefill, Reading
+from golden.quality.interface import CacheMethod, CacheState, Knob, Prefill, Reading
 from golden.quality.storage import STATISTIC_BYTES, Ranking, Slots, bursts, token_bytes
 
 __all__ = ["H2O"]
@@ -30,7 +30,7 @@ class H2O(CacheMethod):
 
     name: ClassVar[str] = "H2O"
     paper: ClassVar[str] = "Zhang et al., NeurIPS 2023, arXiv 2306.14048"
-    knob: ClassVar[tuple[str, int] | None] = ("budget", 1)
+    knob: ClassVar[Knob | None] = Knob("budget", lowest=2)
 
     budget: int = 256
 

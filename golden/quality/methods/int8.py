@@ -17,7 +17,7 @@ _BITS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class INT8(CacheMethod):
-    """Every token as signed 8-bit integers, one scale for the keys of a head and one for the values.
+    """Every token as signed 8-bit integers; a head's keys have one scale, its values another.
 
     ``x ~ code * scale / 128`` (docs/contracts.md, section 5). The scales are those of the prompt;
     later tokens saturate at them. They are read with every step.

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from golden.quality.interface import CacheMethod, CacheState, Prefill, Reading
+from golden.quality.interface import CacheMethod, CacheState, Knob, Prefill, Reading
 from golden.quality.storage import (
     FP16_BYTES,
     STATISTIC_BYTES,
@@ -47,7 +47,7 @@ class KVO(CacheMethod):
 
     name: ClassVar[str] = "KVO"
     paper: ClassVar[str] = "KVO-LLM, DAC 2025"
-    knob: ClassVar[tuple[str, int] | None] = ("budget", 8)
+    knob: ClassVar[Knob | None] = Knob("budget", lowest=24, highest=512, step=8)
 
     budget: int = 384
 
@@ -83,7 +83,7 @@ class _Closed:
 
     @staticmethod
     def compress(keys: Tensor, values: Tensor, sums: Tensor, config: AttentionConfig) -> _Closed:
-        """Windows of tokens ``[B, G, windows * W, D]`` as the tail held them, and their saliency."""
+        """Windows ``[B, G, windows * W, D]`` as the tail held them, and their saliency."""
         device = keys.device
 
         def windows(x: Tensor, dimension: int) -> Tensor:

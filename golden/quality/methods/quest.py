@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from golden.quality.interface import CacheMethod, CacheState, Prefill, Reading
+from golden.quality.interface import CacheMethod, CacheState, Knob, Prefill, Reading
 from golden.quality.storage import FP16_BYTES, Ranking, TokenBuffer, bursts, half, token_bytes
 
 __all__ = ["PageBounds", "Quest", "page_tokens", "upper_bound"]
@@ -71,7 +71,7 @@ class Quest(CacheMethod):
 
     name: ClassVar[str] = "Quest"
     paper: ClassVar[str] = "Tang et al., ICML 2024, arXiv 2406.10774"
-    knob: ClassVar[tuple[str, int] | None] = ("budget", 16)
+    knob: ClassVar[Knob | None] = Knob("budget", lowest=16, step=16)
 
     budget: int = 256
     page: int = 16

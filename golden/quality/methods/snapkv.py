@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool1d
 
-from golden.quality.interface import CacheMethod, CacheState, Prefill, Reading
+from golden.quality.interface import CacheMethod, CacheState, Knob, Prefill, Reading
 from golden.quality.storage import Ranking, TokenBuffer, half, take, token_bytes
 
 __all__ = ["SnapKV"]
@@ -34,7 +34,7 @@ class SnapKV(CacheMethod):
 
     name: ClassVar[str] = "SnapKV"
     paper: ClassVar[str] = "Li et al., NeurIPS 2024, arXiv 2404.14469"
-    knob: ClassVar[tuple[str, int] | None] = ("budget", 1)
+    knob: ClassVar[Knob | None] = Knob("budget", lowest=33)
 
     budget: int = 256
     window: int = 32

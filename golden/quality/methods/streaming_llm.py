@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from golden.model.architecture import apply_rope
-from golden.quality.interface import CacheMethod, CacheState, Prefill, Reading
+from golden.quality.interface import CacheMethod, CacheState, Knob, Prefill, Reading
 from golden.quality.storage import TokenBuffer, half, token_bytes
 
 __all__ = ["StreamingLLM", "move"]
@@ -42,7 +42,7 @@ class StreamingLLM(CacheMethod):
 
     name: ClassVar[str] = "StreamingLLM"
     paper: ClassVar[str] = "Xiao et al., ICLR 2024, arXiv 2309.17453"
-    knob: ClassVar[tuple[str, int] | None] = ("budget", 1)
+    knob: ClassVar[Knob | None] = Knob("budget", lowest=5)
 
     budget: int = 256
     sinks: int = 4

@@ -9,7 +9,7 @@ from tb.golden.quality.small import attended, prompt, random_prompt, step
 
 
 def test_bound_by_hand() -> None:
-    """Keys between (-1, 0) and (2, 3): for (1, -2) the best would be (2, 0), for (-1, 1) (-1, 3)."""
+    """Between (-1, 0) and (2, 3) the best for (1, -2) would be (2, 0), for (-1, 1) (-1, 3)."""
     low, high = torch.tensor([[[[-1.0, 0.0]]]]), torch.tensor([[[[2.0, 3.0]]]])
     query = torch.tensor([[[[1.0, -2.0], [-1.0, 1.0]]]])
     assert upper_bound(query, low, high)[0, 0, :, 0].tolist() == [2.0, 4.0]
@@ -24,7 +24,7 @@ def test_bound_holds() -> None:
 
 
 def keys_for_pages() -> torch.Tensor:
-    """Pages of 2: page 0 scores 1 at most, page 1 has a bound of 6 (3 + 3) no key reaches, page 2 4."""
+    """Pages of 2. Bounds for (1, 1): 1, 6 (which no key reaches: 3 and 3 lie apart), 4."""
     keys = torch.zeros(7, 8)
     keys[0, 0] = 1.0
     keys[2, 0], keys[3, 1] = 3.0, 3.0

@@ -1,0 +1,105 @@
+"""Measure cache methods on the trained model: ``python -m golden.quality``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import torch
+from rich.console import Console
+
+from golden.model.weights import WEIGHTS, load_model, weights_sha256
+from golden.quality.document import document
+from golden.quality.lab import Settings, run
+from golden.quality.picture import draw
+from golden.quality.points import Point, Probe, full_points, quick_points
+from golden.quality.table import console_tables
+from golden.quality.tasks import TASKS
+
+REPOSITORY = Path(__file__).parents[2]
+LABEL = "measured: float methods on the trained model, teacher-forced"
+FULL = Settings(contexts=(512, 1024, 2048), seeds=(1, 2, 3, 4, 5), sequences=8)
+
+
+@click.command()
+@click.option("--full", is_flag=True, help="Sweep of budgets, three contexts, five seeds: hours.")
+@click.option("--method", "methods", multiple=True, metavar="NAME", help="Only these, and FP16.")
+@click.option("--task", "tasks", multiple=True, type=click.Choice(sorted(TASKS)))
+@click.option("--context", "contexts", multiple=True, type=click.IntRange(256, 4096))
+@click.option("--seeds", type=click.IntRange(1), help="How many; 2, or 5 with --full.")
+@click.option("--sequences", type=click.IntRange(1), help="Per task and seed; 4, or 8 with --full.")
+@click.option("--publish", is_flag=True, help="Write results/quality.json and docs/quality.* too.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=REPOSITORY / "build" / "quality",
+    help="Directory for quality.json, .md and .svg; build/quality if not given.",
+)
+def main(
+    full: bool,
+    methods: tuple[str, ...],
+    tasks: tuple[str, ...],
+    contexts: tuple[int, ...],
+    seeds: int | None,
+    sequences: int | None,
+    publish: bool,
+    output: Path,
+) -> None:
+    """Measure quality and traffic; write JSON, tables and a picture. An interrupted run goes on."""
+    base = FULL if full else Settings()
+    settings = Settings(
+        tasks=tasks or base.tasks,
+        contexts=contexts or base.contexts,
+        seeds=tuple(range(1, seeds + 1)) if seeds else base.seeds,
+        sequences=sequences or base.sequences,
+    )
+    console = Console(highlight=False)
+    config = load_model().config
+    longest = max(settings.contexts)
+    probe = Probe(
+        width=config.head_dim, rows=config.query_heads // config.kv_heads, context=longest
+    )
+    with console.status("settings of equal traffic"):
+        points = (full_points if full else quick_points)(probe, context=longest)
+    points = _only(points, methods)
+    rows = run(points, settings, console=console)
+    facts = {
+        "label": LABEL,
+        "command": "make quality" + (" ARGS=--full" if full else ""),
+        "torch": torch.__version__,
+        "weights_sha256": weights_sha256(WEIGHTS),
+        "settings": asdict(settings),
+        "rows": rows,
+    }
+    for table in console_tables(rows):
+        console.print(table)
+    places = [(output / "quality.json", output)]
+    if publish:
+        places.append((REPOSITORY / "results" / "quality.json", REPOSITORY / "docs"))
+    for record, directory in places:
+        for folder in (record.parent, directory):
+            folder.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(facts, indent=1) + "\n")
+        (directory / "quality.md").write_text(document(facts))
+        draw(rows, directory / "quality.svg")
+        console.print(f"{record}, {directory / 'quality.md'}, quality.svg")
+
+
+def _only(points: list[Point], methods: tuple[str, ...]) -> list[Point]:
+    """Points of the named methods and of FP16."""
+    if not methods:
+        return points
+    known = {point.method.name for point in points}
+    unknown = sorted(set(methods) - known)
+    if unknown:
+        listed = ", ".join(sorted(known))
+        raise click.BadParameter(
+            f"must be one of {listed}, not {unknown[0]}", param_hint="--method"
+        )
+    return [point for point in points if point.method.name in {*methods, "FP16"}]
+
+
+if __name__ == "__main__":
+    main()
