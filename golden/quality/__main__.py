@@ -56,13 +56,9 @@ def main(
         sequences=sequences or base.sequences,
     )
     console = Console(highlight=False)
-    config = load_model().config
-    longest = max(settings.contexts)
-    probe = Probe(
-        width=config.head_dim, rows=config.query_heads // config.kv_heads, context=longest
-    )
     with console.status("settings of equal traffic"):
-        points = (full_points if full else quick_points)(probe, context=longest)
+        probe = Probe.of_model(load_model(), max(settings.contexts))
+        points = (full_points if full else quick_points)(probe)
     points = _only(points, methods)
     rows = run(points, settings, console=console)
     facts = {

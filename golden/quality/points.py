@@ -6,7 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from golden.model.architecture import LanguageModel, LayerTensors
+from golden.model.corpus import held_out_tokens
 from golden.quality.decode import decode
 from golden.quality.interface import CacheMethod, Prefill
 from golden.quality.methods import (
@@ -15,17 +18,42 @@ from golden.quality.methods import (
     INT8,
     KIVI,
     KVO,
+    RCE,
+    ArkVale,
+    CrossLayer,
+    QuaRot,
     Quest,
+    Scissorhands,
     SnapKV,
+    SnapStream,
     StreamingLLM,
+    ZipCache,
 )
+from golden.quality.tasks import make_batch
 
 __all__ = ["FULL_SHARES", "Point", "Probe", "full_points", "matched", "quick_points"]
 
 #: Methods whose traffic is set by a budget of tokens.
-BUDGETED: tuple[CacheMethod, ...] = (KVO(), Quest(), H2O(), SnapKV(), StreamingLLM())
+BUDGETED: tuple[CacheMethod, ...] = (
+    KVO(),
+    Quest(),
+    ArkVale(),
+    SnapKV(),
+    SnapStream(),
+    H2O(),
+    Scissorhands(),
+    RCE(),
+    StreamingLLM(),
+)
 #: Methods that read every token.
-FIXED: tuple[CacheMethod, ...] = (INT8(), KIVI(bits=4), KIVI(bits=2))
+FIXED: tuple[CacheMethod, ...] = (
+    CrossLayer(),
+    INT8(),
+    KIVI(bits=4),
+    QuaRot(),
+    ZipCache(),
+    KIVI(bits=2),
+)
 #: Shares of FP16's traffic at which a full sweep compares, beside that of KVO as published.
 FULL_SHARES = (0.1, 0.2, 0.3, 0.45)
 #: Layers that the papers of KVO and Quest leave whole.
@@ -59,34 +87,38 @@ class Point:
 
 
 class Probe:
-    """Traffic of settings, from decode steps on random numbers: bytes do not depend on the data.
+    """Traffic of settings, from decode steps at the end of a sequence of one layer.
 
-    (But for ArkVale's recalls, which depend on how selections change.)
+    Bytes do not depend on the data, but for ArkVale's recalls.
 
     Parameters
     ----------
-    width, rows
-        Channels of a head, and query heads that share it.
-    context
-        Tokens at the last step.
+    query, key, value
+        ``[B, G, R, T, D]`` and ``[B, G, T, D]``, post-RoPE.
     steps
-        Decode steps; the tail of KVO breathes with a period of 64.
+        Decode steps, fewer than T; the tail of KVO breathes with a period of 64.
     """
 
-    def __init__(self, *, width: int, rows: int, context: int, steps: int = 64) -> None:
-        source = torch.Generator().manual_seed(0)
-
-        def numbers(*shape: int) -> torch.Tensor:
-            return torch.randn(1, 1, *shape, width, generator=source)
-
-        query, key, value = numbers(rows, context), numbers(context), numbers(context)
-        first = context - steps
-        if first < 1:
-            raise ValueError(f"context must be above {steps}, not {context!r}")
+    def __init__(self, query: Tensor, key: Tensor, value: Tensor, *, steps: int = 64) -> None:
+        self.context = key.shape[-2]
+        first = self.context - steps
+        if not 0 < steps < self.context:
+            raise ValueError(f"steps must be 1 to {self.context - 1}, not {steps!r}")
         self._prefill = Prefill(
             query=query[..., :first, :], key=key[..., :first, :], value=value[..., :first, :]
         )
         self._steps = (query[..., first:, :], key[..., first:, :], value[..., first:, :])
+
+    @staticmethod
+    @torch.no_grad()
+    def of_model(model: LanguageModel, context: int) -> Probe:
+        """The second layer of a model over a recall prompt of ``context`` tokens."""
+        batch = make_batch("recall", held_out_tokens(), length=context, sequences=1, seed=0)
+        captured: dict[int, LayerTensors] = {}
+        model(batch.tokens, captured=captured)
+        layer = captured[min(1, len(captured) - 1)]
+        groups = model.config.kv_heads
+        return Probe(layer.query.unflatten(1, (groups, -1)), layer.key, layer.value)
 
     @torch.no_grad()
     def share(self, method: CacheMethod) -> float:
@@ -94,10 +126,10 @@ class Probe:
         return decode(method, self._prefill, *self._steps)[1].share
 
 
-def matched(method: CacheMethod, share: float, probe: Probe, *, context: int) -> CacheMethod | None:
+def matched(method: CacheMethod, share: float, probe: Probe) -> CacheMethod | None:
     """``method`` with the largest setting of its knob that moves at most ``share`` of FP16.
 
-    None if even the lowest moves more, or the highest less than 95 % of it.
+    None if even the lowest moves more, or what was found less than 90 % of it.
     """
     knob = method.knob
     if knob is None:
@@ -107,7 +139,7 @@ def matched(method: CacheMethod, share: float, probe: Probe, *, context: int) ->
         setting: dict[str, Any] = {knob.name: knob.lowest + index * knob.step}
         return replace(method, **setting)
 
-    low, high = 0, ((knob.highest or context) - knob.lowest) // knob.step
+    low, high = 0, ((knob.highest or probe.context) - knob.lowest) // knob.step
     if probe.share(at(low)) > share:
         return None
     while low < high:
@@ -117,7 +149,7 @@ def matched(method: CacheMethod, share: float, probe: Probe, *, context: int) ->
         else:
             high = middle - 1
     found = at(low)
-    return found if probe.share(found) >= 0.95 * share else None
+    return found if probe.share(found) >= 0.9 * share else None
 
 
 def _controls(methods: list[CacheMethod]) -> list[Point]:
@@ -127,22 +159,22 @@ def _controls(methods: list[CacheMethod]) -> list[Point]:
     ]
 
 
-def quick_points(probe: Probe, *, context: int) -> list[Point]:
+def quick_points(probe: Probe) -> list[Point]:
     """Every method once: the budgeted ones at the traffic of KVO as published, and controls."""
     share = probe.share(KVO())
-    budgeted = [matched(method, share, probe, context=context) for method in BUDGETED]
+    budgeted = [matched(method, share, probe) for method in BUDGETED]
     equal = [method for method in budgeted if method is not None]
     points = [Point(method=method) for method in (FP16(), *FIXED, *equal)]
     points += [Point(method=method, dense_layers=WHOLE) for method in equal]
     return points + _controls(equal)
 
 
-def full_points(probe: Probe, *, context: int) -> list[Point]:
+def full_points(probe: Probe) -> list[Point]:
     """`quick_points`, and the budgeted methods at `FULL_SHARES`, with and without whole layers."""
-    points = quick_points(probe, context=context)
+    points = quick_points(probe)
     for share in FULL_SHARES:
         for method in BUDGETED:
-            setting = matched(method, share, probe, context=context)
+            setting = matched(method, share, probe)
             if setting is not None:
                 points += [Point(method=setting, dense_layers=whole) for whole in (0, WHOLE)]
     points += [Point(method=method, dense_layers=WHOLE) for method in FIXED]

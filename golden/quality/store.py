@@ -16,13 +16,14 @@ import torch
 import golden.model
 import golden.reference
 import hw.formats
-from golden.quality import decode, evaluate, interface, storage, tasks
 from golden.quality.decode import Traffic
 from golden.quality.evaluate import Figures
 from golden.quality.points import Point
 
 __all__ = ["Store", "digest"]
 
+#: Modules beside this one that decide the figures of every method.
+_SHARED = ("decode", "evaluate", "interface", "storage", "tasks")
 STORE = Path(__file__).parents[2] / "build" / "quality" / "store"
 
 
@@ -33,9 +34,9 @@ def _sources(method: type) -> list[Path]:
     """
     used = {getattr(x, "__module__", None) for x in vars(sys.modules[method.__module__]).values()}
     names = {name for name in used if name and name.startswith("golden.quality")}
-    modules = [decode, evaluate, interface, storage, tasks, hw.formats]
-    modules += [sys.modules[name] for name in sorted(names)]
-    files = {Path(inspect.getfile(item)) for item in modules} | {Path(inspect.getfile(method))}
+    files = {Path(str(sys.modules[name].__file__)) for name in names}
+    files |= {Path(inspect.getfile(method)), Path(hw.formats.__file__)}
+    files |= {Path(__file__).with_name(f"{name}.py") for name in _SHARED}
     reference = Path(inspect.getfile(golden.reference)).parent
     model = Path(inspect.getfile(golden.model)).parent
     files |= set(reference.glob("*.py")) | set((model / "data").glob("*.txt"))

@@ -31,8 +31,8 @@ class PageBounds:
     """Smallest and largest key of every full page, per channel: ``[B, G, pages, D]``."""
 
     def __init__(self, keys: Tensor, size: int) -> None:
-        full = keys.shape[-2] // size * size
-        pages = keys[..., :full, :].unflatten(-2, (-1, size))
+        full = keys.shape[-2] // size
+        pages = keys[..., : full * size, :].unflatten(-2, (full, size))
         self._lowest, self._highest = TokenBuffer(pages.amin(-2)), TokenBuffer(pages.amax(-2))
 
     def append(self, page: Tensor) -> None:
