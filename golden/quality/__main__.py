@@ -14,7 +14,7 @@ from golden.model.weights import WEIGHTS, load_model, weights_sha256
 from golden.quality.document import document
 from golden.quality.lab import Settings, run
 from golden.quality.picture import draw
-from golden.quality.points import Point, Probe, full_points, quick_points
+from golden.quality.points import BUDGETED, FIXED, Probe, full_points, quick_points
 from golden.quality.table import console_tables
 from golden.quality.tasks import TASKS
 
@@ -55,11 +55,17 @@ def main(
         seeds=tuple(range(1, seeds + 1)) if seeds else base.seeds,
         sequences=sequences or base.sequences,
     )
+    known = sorted({method.name for method in (*BUDGETED, *FIXED)})
+    unknown = sorted(set(methods) - set(known))
+    if unknown:
+        listed = f"one of {', '.join(known)}, not {unknown[0]}"
+        raise click.BadParameter(f"must be {listed}", param_hint="--method")
     console = Console(highlight=False)
     with console.status("settings of equal traffic"):
         probe = Probe.of_model(load_model(), max(settings.contexts))
         points = (full_points if full else quick_points)(probe)
-    points = _only(points, methods)
+    if methods:
+        points = [point for point in points if point.method.name in {*methods, "FP16"}]
     rows = run(points, settings, console=console)
     facts = {
         "label": LABEL,
@@ -81,20 +87,6 @@ def main(
         (directory / "quality.md").write_text(document(facts))
         draw(rows, directory / "quality.svg")
         console.print(f"{record}, {directory / 'quality.md'}, quality.svg")
-
-
-def _only(points: list[Point], methods: tuple[str, ...]) -> list[Point]:
-    """Points of the named methods and of FP16."""
-    if not methods:
-        return points
-    known = {point.method.name for point in points}
-    unknown = sorted(set(methods) - known)
-    if unknown:
-        listed = ", ".join(sorted(known))
-        raise click.BadParameter(
-            f"must be one of {listed}, not {unknown[0]}", param_hint="--method"
-        )
-    return [point for point in points if point.method.name in {*methods, "FP16"}]
 
 
 if __name__ == "__main__":

@@ -31,7 +31,16 @@ from golden.quality.methods import (
 )
 from golden.quality.tasks import make_batch
 
-__all__ = ["FULL_SHARES", "Point", "Probe", "full_points", "matched", "quick_points"]
+__all__ = [
+    "BUDGETED",
+    "FIXED",
+    "FULL_SHARES",
+    "Point",
+    "Probe",
+    "full_points",
+    "matched",
+    "quick_points",
+]
 
 #: Methods whose traffic is set by a budget of tokens.
 BUDGETED: tuple[CacheMethod, ...] = (

@@ -1,0 +1,118 @@
+"""Tables, picture and document of made-up rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from golden.quality import __main__ as command
+from golden.quality.document import document
+from golden.quality.picture import draw, pareto
+from golden.quality.table import SECTIONS, console_tables, markdown_table, section
+
+
+def row(label: str, task: str = "copy", **changes: Any) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "method": label.split(",")[0],
+        "label": label,
+        "paper": "a paper",
+        "dense_layers": 0,
+        "control": False,
+        "task": task,
+        "context": 512,
+        "mean": 0.5,
+        "low": 0.25,
+        "high": 0.75,
+        "difference": {"mean": 0.125, "low": 0.0625, "high": 0.25},
+        "share": 0.1357,
+    }
+    return facts | changes
+
+
+ROWS = [
+    row("FP16", "text", share=1.0, mean=1.5, difference={"mean": 0.0, "low": 0.0, "high": 0.0}),
+    row("FP16", share=1.0, mean=1.0, low=1.0, high=1.0),
+    row("KVO", "text"),
+    row("KVO"),
+    row("KVO", dense_layers=2, share=0.5),
+    row("KVO, shuffled", control=True),
+]
+
+
+def test_sections() -> None:
+    assert [section(item) for item in ROWS[3:]] == list(SECTIONS)
+
+
+def test_markdown() -> None:
+    assert markdown_table(ROWS, SECTIONS[0], 512).splitlines() == [
+        "| method | traffic | bits per byte over FP16 | copy |",
+        "| --- | ---: | ---: | ---: |",
+        "| FP16 | 100.00% | 1.500 in all | 100.0% (100% .. 100%) |",
+        "| KVO | 13.57% | +0.125 (+0.062 .. +0.250) | 50.0% (25% .. 75%) |",
+    ]
+    assert "KVO, layers 0-1 FP16 | 50.00% |  | 50.0%" in markdown_table(ROWS, SECTIONS[1], 512)
+    assert markdown_table(ROWS, SECTIONS[0], 1024) == ""
+
+
+def test_console() -> None:
+    console = Console(record=True, width=120)
+    for table in console_tables(ROWS):
+        console.print(table)
+    text = console.export_text()
+    assert [text.count(f"{part}, 512 tokens") for part in SECTIONS] == [1, 1, 1]
+    assert "13.57%" in text
+
+
+def test_pareto() -> None:
+    """What another beats in both is left out; for text less is better."""
+    rows = [row(f"m{i}", share=s, mean=m) for i, (s, m) in enumerate([(1, 3), (2, 2), (3, 4)])]
+    assert [item["method"] for item in pareto(rows)] == ["m0", "m2"]
+    for item in rows:
+        item["task"] = "text"
+    assert [item["method"] for item in pareto(rows)] == ["m0", "m1"]
+
+
+def test_picture(tmp_path: Path) -> None:
+    """The same rows give the same file; controls change nothing."""
+    draw(ROWS, tmp_path / "a.svg")
+    draw(ROWS[:-1], tmp_path / "b.svg")
+    first, second = ((tmp_path / name).read_text() for name in ("a.svg", "b.svg"))
+    assert first == second
+    assert "bits per byte over FP16" in first
+
+
+def facts() -> dict[str, Any]:
+    return {
+        "command": "make quality",
+        "torch": "2",
+        "weights_sha256": "0123456789abcdef01",
+        "settings": {"contexts": [512], "seeds": [1, 2], "sequences": 4},
+        "rows": ROWS,
+    }
+
+
+def test_document() -> None:
+    text = document(facts())
+    assert "8 sequences per task" in text
+    assert markdown_table(ROWS, SECTIONS[0], 512) in text
+    assert "| KVO | a paper |" in text
+    assert max(map(len, text.splitlines())) < 120
+
+
+def test_published_document_is_that_of_the_published_figures() -> None:
+    record = command.REPOSITORY / "results" / "quality.json"
+    published = json.loads(record.read_text())
+    assert (command.REPOSITORY / "docs" / "quality.md").read_text() == document(published)
+    assert published["label"].startswith("measured")
+
+
+def test_unknown_method_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = CliRunner().invoke(command.main, ["--method", "LRU", "--context", "256"])
+    assert found.exit_code == 2
+    assert "must be one of ArkVale, H2O" in found.output
+    assert "not LRU" in found.output
