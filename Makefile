@@ -86,6 +86,10 @@ bench: $(ALL) ## Measure presets x modes x contexts, and DRAM: tables, JSON, pic
 	@$(PY) -m tb.bench.dram --seed "$(SEED)"
 	@$(PY) -m tb.bench.layouts --seed "$(SEED)"
 
+.PHONY: quality
+quality: $(ALL) ## Measure what cache methods cost in quality and traffic (ARGS=--sweep, --full, --publish; --help)
+	@$(PY) -m golden.quality $(ARGS)
+
 .PHONY: verilog
 verilog: $(RTL) ## Write Verilog, package, sidecar and register map (PRESET or CONFIG, SRAM; TOP, MEMORY, SLICES)
 	@$(PY) -m hw.tools verilog $(DESIGN) $(if $(filter-out 0,$(SRAM)),--sram) --top "$(TOP)" \

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -14,7 +14,7 @@ from golden.model.weights import WEIGHTS, load_model, weights_sha256
 from golden.quality.document import document
 from golden.quality.lab import Settings, run
 from golden.quality.picture import draw
-from golden.quality.points import BUDGETED, FIXED, Probe, full_points, quick_points
+from golden.quality.points import BUDGETED, FIXED, Probe, quick_points, sweep_points
 from golden.quality.table import console_tables
 from golden.quality.tasks import TASKS
 
@@ -24,11 +24,12 @@ FULL = Settings(contexts=(512, 1024, 2048), seeds=(1, 2, 3, 4, 5), sequences=8)
 
 
 @click.command()
-@click.option("--full", is_flag=True, help="Sweep of budgets, three contexts, five seeds: hours.")
+@click.option("--sweep", is_flag=True, help="Other budgets too.")
+@click.option("--full", is_flag=True, help="A sweep at three contexts with five seeds: hours.")
 @click.option("--method", "methods", multiple=True, metavar="NAME", help="Only these, and FP16.")
 @click.option("--task", "tasks", multiple=True, type=click.Choice(sorted(TASKS)))
 @click.option("--context", "contexts", multiple=True, type=click.IntRange(256, 4096))
-@click.option("--seeds", type=click.IntRange(1), help="How many; 2, or 5 with --full.")
+@click.option("--seeds", type=click.IntRange(1), help="How many; 3, or 5 with --full.")
 @click.option("--sequences", type=click.IntRange(1), help="Per task and seed; 4, or 8 with --full.")
 @click.option("--publish", is_flag=True, help="Write results/quality.json and docs/quality.* too.")
 @click.option(
@@ -38,6 +39,7 @@ FULL = Settings(contexts=(512, 1024, 2048), seeds=(1, 2, 3, 4, 5), sequences=8)
     help="Directory for quality.json, .md and .svg; build/quality if not given.",
 )
 def main(
+    sweep: bool,
     full: bool,
     methods: tuple[str, ...],
     tasks: tuple[str, ...],
@@ -61,15 +63,18 @@ def main(
         listed = f"one of {', '.join(known)}, not {unknown[0]}"
         raise click.BadParameter(f"must be {listed}", param_hint="--method")
     console = Console(highlight=False)
-    with console.status("settings of equal traffic"):
-        probe = Probe.of_model(load_model(), max(settings.contexts))
-        points = (full_points if full else quick_points)(probe)
-    if methods:
-        points = [point for point in points if point.method.name in {*methods, "FP16"}]
-    rows = run(points, settings, console=console)
+    model = load_model()
+    rows = []
+    for context in settings.contexts:
+        with console.status(f"settings of equal traffic at {context} tokens"):
+            probe = Probe.of_model(model, context)
+            points = (sweep_points if full or sweep else quick_points)(probe)
+        if methods:
+            points = [point for point in points if point.method.name in {*methods, "FP16"}]
+        rows += run(points, replace(settings, contexts=(context,)), console=console)
     facts = {
         "label": LABEL,
-        "command": "make quality" + (" ARGS=--full" if full else ""),
+        "command": "make quality" + (" ARGS=--full" if full else " ARGS=--sweep" if sweep else ""),
         "torch": torch.__version__,
         "weights_sha256": weights_sha256(WEIGHTS),
         "settings": asdict(settings),

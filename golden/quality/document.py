@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from golden.quality.findings import findings
 from golden.quality.table import SECTIONS, markdown_table
 
 __all__ = ["document"]
@@ -15,9 +16,11 @@ Cache methods on the trained model of `golden/model`, in float, teacher-forced: 
 is attended to exactly, then every layer decodes with the method. {sequences} sequences per task and
 context (seeds {seeds}; the needle twice as many), the same for every method.
 
-{tables}
+{findings}
+
 ![Traffic against quality](quality.svg)
 
+{tables}
 *Measured* on this one small model (1 M parameters, 4 layers, head dimension 64): read differences
 between methods, not what a large model would lose. In brackets: 95 % bootstrap interval over the
 sequences; where every sequence scores the same it has no width.
@@ -37,6 +40,9 @@ sequences; where every sequence scores the same it has no width.
 Methods with a budget of tokens are set to the traffic of KVO as published at {context} tokens (the
 next setting below). "First layers in FP16" repeats them with layers 0 and 1 whole, as the papers of
 KVO and Quest do in 32 layers; here that is half of the model, and its bytes are counted.
+`cross-layer` is not in the picture: a model has to be trained with it, and this one was not.
+Scissorhands drops half of its cache at once; in runs shorter than that saw-tooth its share of
+traffic is not that of a long one.
 
 | method | published in |
 | --- | --- |
@@ -61,7 +67,8 @@ def document(facts: dict[str, Any]) -> str:
         command=facts["command"],
         sequences=settings["sequences"] * len(settings["seeds"]),
         seeds=", ".join(map(str, settings["seeds"])),
-        tables=tables,
+        tables=tables.rstrip("\n") + "\n",
+        findings="\n".join(f"* {sentence}" for sentence in findings(rows)),
         context=max(settings["contexts"]),
         papers="\n".join(f"| {name} | {paper} |" for name, paper in papers.items()),
         weights=facts["weights_sha256"][:16],

@@ -42,7 +42,7 @@ class Settings:
 
     tasks: tuple[str, ...] = tuple(TASKS)
     contexts: tuple[int, ...] = (2048,)
-    seeds: tuple[int, ...] = (1, 2)
+    seeds: tuple[int, ...] = (1, 2, 3)
     sequences: int = 4
 
     def batches(self) -> list[dict[str, Any]]:

@@ -56,6 +56,12 @@ def _panel(axis: Axes, rows: list[Row], methods: list[str]) -> None:
         zorder=1,
         label="Pareto front, every layer",
     )
+    for method in methods:
+        swept = [row for row in rows if row["method"] == method and not row["dense_layers"]]
+        swept.sort(key=lambda row: row["share"])
+        colour = COLOURS[methods.index(method) % len(COLOURS)]
+        heights = [_height(row)[0] for row in swept]
+        axis.plot([row["share"] for row in swept], heights, color=colour, linewidth=0.5)
     for row in rows:
         index = methods.index(row["method"])
         mean, low, high = _height(row)
@@ -84,7 +90,12 @@ def _panel(axis: Axes, rows: list[Row], methods: list[str]) -> None:
 def draw(rows: list[Row], path: Path) -> None:
     """Write an SVG with a panel per measure at the longest context; controls are left out."""
     context = max(row["context"] for row in rows)
-    shown = [row for row in rows if row["context"] == context and not row["control"]]
+    shown = [
+        row
+        for row in rows
+        # A model that was not trained to share layers leaves no room for the others' differences.
+        if row["context"] == context and not row["control"] and row["method"] != "cross-layer"
+    ]
     tasks = list(dict.fromkeys(row["task"] for row in shown))
     methods = list(dict.fromkeys(row["method"] for row in shown))
     lines = -(-len(tasks) // 2)
@@ -99,7 +110,11 @@ def draw(rows: list[Row], path: Path) -> None:
         fontsize=8,
     )
     handles, labels = axes[0].get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
-    figure.legend(unique.values(), unique.keys(), loc="outside upper center", ncols=6, fontsize=7)
+    # The first handle of a label: that with every layer compressed.
+    unique = dict(zip(reversed(labels), reversed(handles), strict=True))
+    names = list(dict.fromkeys(labels))
+    figure.legend(
+        [unique[name] for name in names], names, loc="outside upper center", ncols=5, fontsize=7
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="svg", metadata={"Date": None})

@@ -34,12 +34,12 @@ from golden.quality.tasks import make_batch
 __all__ = [
     "BUDGETED",
     "FIXED",
-    "FULL_SHARES",
+    "SWEEP_SHARES",
     "Point",
     "Probe",
-    "full_points",
     "matched",
     "quick_points",
+    "sweep_points",
 ]
 
 #: Methods whose traffic is set by a budget of tokens.
@@ -63,8 +63,8 @@ FIXED: tuple[CacheMethod, ...] = (
     ZipCache(),
     KIVI(bits=2),
 )
-#: Shares of FP16's traffic at which a full sweep compares, beside that of KVO as published.
-FULL_SHARES = (0.1, 0.2, 0.3, 0.45)
+#: Shares of FP16's traffic at which a sweep compares, beside that of KVO as published.
+SWEEP_SHARES = (0.06, 0.1, 0.2, 0.3, 0.45)
 #: Layers that the papers of KVO and Quest leave whole.
 WHOLE = 2
 
@@ -178,13 +178,10 @@ def quick_points(probe: Probe) -> list[Point]:
     return points + _controls(equal)
 
 
-def full_points(probe: Probe) -> list[Point]:
-    """`quick_points`, and the budgeted methods at `FULL_SHARES`, with and without whole layers."""
+def sweep_points(probe: Probe) -> list[Point]:
+    """`quick_points`, and the budgeted methods at `SWEEP_SHARES` with every layer compressed."""
     points = quick_points(probe)
-    for share in FULL_SHARES:
-        for method in BUDGETED:
-            setting = matched(method, share, probe)
-            if setting is not None:
-                points += [Point(method=setting, dense_layers=whole) for whole in (0, WHOLE)]
-    points += [Point(method=method, dense_layers=WHOLE) for method in FIXED]
+    for share in SWEEP_SHARES:
+        settings = [matched(method, share, probe) for method in BUDGETED]
+        points += [Point(method=setting) for setting in settings if setting is not None]
     return list(dict.fromkeys(points))

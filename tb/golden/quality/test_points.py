@@ -7,7 +7,7 @@ import pytest
 
 from golden.quality import points as module
 from golden.quality.methods import FP16, H2O, KIVI, KVO, Quest, StreamingLLM
-from golden.quality.points import Point, Probe, full_points, matched, quick_points
+from golden.quality.points import Point, Probe, matched, quick_points, sweep_points
 from tb.golden.quality.small import random_prompt
 
 
@@ -58,16 +58,16 @@ def test_quick_points(probe: Probe) -> None:
     assert Point(method=FP16(), trained=False) in controls
 
 
-def test_full_points(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the quick run has, and each budgeted method at the other shares, in both layer sets."""
+def test_sweep_points(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the quick run has, and each budgeted method at the other shares."""
     monkeypatch.setattr(module, "BUDGETED", (StreamingLLM(), Quest()))
-    monkeypatch.setattr(module, "FULL_SHARES", (0.2, 0.3))
-    points = full_points(probe)
+    monkeypatch.setattr(module, "SWEEP_SHARES", (0.2, 0.3))
+    points = sweep_points(probe)
     assert len(set(points)) == len(points)
     assert set(quick_points(probe)) <= set(points)
     budgets = {(p.dense_layers, p.method) for p in points if p.method.name == "Quest"}
     assert len([p for p in budgets if p[0] == 0 and not p[1].shuffled]) == 3
-    assert len([p for p in budgets if p[0] == 2]) == 3
+    assert len([p for p in budgets if p[0] == 2]) == 1
 
 
 def test_labels() -> None:
