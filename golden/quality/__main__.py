@@ -74,7 +74,7 @@ def main(
         rows += run(points, replace(settings, contexts=(context,)), console=console)
     facts = {
         "label": LABEL,
-        "command": "make quality" + (" ARGS=--full" if full else " ARGS=--sweep" if sweep else ""),
+        "command": _command(click.get_current_context()),
         "torch": torch.__version__,
         "weights_sha256": weights_sha256(WEIGHTS),
         "settings": asdict(settings),
@@ -92,6 +92,21 @@ def main(
         (directory / "quality.md").write_text(document(facts))
         draw(rows, directory / "quality.svg")
         console.print(f"{record}, {directory / 'quality.md'}, quality.svg")
+
+
+def _command(context: click.Context) -> str:
+    """The make command that measures the same again."""
+    words: list[str] = []
+    for parameter in context.command.params:
+        given = context.params.get(str(parameter.name))
+        if parameter.name in ("publish", "output") or not given:
+            continue
+        for value in given if isinstance(given, tuple) else (given,):
+            words += [parameter.opts[0]] if value is True else [parameter.opts[0], str(value)]
+    if not words:
+        return "make quality"
+    arguments = " ".join(words)
+    return f'make quality ARGS="{arguments}"'
 
 
 if __name__ == "__main__":

@@ -22,18 +22,18 @@ class Traffic:
     read: int = 0
     written: int = 0
     #: What `FP16` would have moved in the same steps.
-    dense: int = 0
+    fp16: int = 0
 
     @property
     def share(self) -> float:
         """All bytes over those of FP16."""
-        return (self.read + self.written) / self.dense
+        return (self.read + self.written) / self.fp16
 
     def add(self, other: Traffic) -> None:
         """Add the bytes of other steps."""
         self.read += other.read
         self.written += other.written
-        self.dense += other.dense
+        self.fp16 += other.fp16
 
 
 def attend(query: Tensor, reading: Reading) -> tuple[Tensor, Tensor]:
@@ -70,7 +70,7 @@ def decode(
         state.observe(probability)
         traffic.read += reading.read
         traffic.written += reading.written
-        traffic.dense += FP16.step_bytes(prefill.heads, prefill.tokens + t + 1, width)
+        traffic.fp16 += FP16.step_bytes(prefill.heads, prefill.tokens + t + 1, width)
     return outputs, traffic
 
 

@@ -173,6 +173,6 @@ def _summary(
         "low": low,
         "high": high,
         "difference": difference,
-        "traffic": {"read": traffic.read, "written": traffic.written, "dense": traffic.dense},
+        "traffic": {"read": traffic.read, "written": traffic.written, "fp16": traffic.fp16},
         "share": traffic.share,
     }

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from golden.model.architecture import causal_attention
 from golden.quality.decode import Traffic, attend, decode, method_attention
-from golden.quality.interface import CacheMethod, Prefill, Reading
+from golden.quality.interface import CacheMethod, CacheState, Prefill, Reading
 from golden.quality.methods import (
     FP16,
     H2O,
@@ -66,6 +66,17 @@ def test_attend_by_hand() -> None:
     output, probability = attend(query, Reading(keys, values, 0, 0))
     assert probability[0, 0, 0].tolist() == pytest.approx([0.25, 0.75])
     assert output[0, 0, 0, 0] == pytest.approx(7.0)
+
+
+def test_states_observe_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The attention of each step over what it read."""
+    seen: list[Tensor] = []
+    monkeypatch.setattr(CacheState, "observe", lambda state, probability: seen.append(probability))
+    whole = random_prompt(PROMPT + STEPS)
+    output, _ = decode(FP16(), *parts(whole))
+    assert [tuple(each.shape) for each in seen] == [(2, 2, 2, PROMPT + t + 1) for t in range(STEPS)]
+    last = seen[-1] @ whole.value.half().float()
+    torch.testing.assert_close(output[..., -1, :], last)
 
 
 def test_fp16_is_exact_attention() -> None:

@@ -111,6 +111,22 @@ def test_published_document_is_that_of_the_published_figures() -> None:
     assert published["label"].startswith("measured")
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], "make quality"),
+        (["--sweep", "--publish"], 'make quality ARGS="--sweep"'),
+        (
+            ["--seeds", "2", "--context", "512", "--context", "1024", "--output", "x"],
+            'make quality ARGS="--context 512 --context 1024 --seeds 2"',
+        ),
+    ],
+)
+def test_command_is_recorded(words: list[str], expected: str) -> None:
+    context = command.main.make_context("quality", words)
+    assert command._command(context) == expected
+
+
 def test_unknown_method_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     found = CliRunner().invoke(command.main, ["--method", "LRU", "--context", "256"])
     assert found.exit_code == 2

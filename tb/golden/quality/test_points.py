@@ -38,6 +38,7 @@ def test_largest_setting_that_fits(probe: Probe) -> None:
 def test_what_cannot_be_matched(probe: Probe) -> None:
     """KVO ends at 512 tokens and has its tail; KIVI has no knob."""
     assert matched(KVO(), 0.05, probe) is None
+    assert matched(KVO(), 0.9, probe) is None
     assert matched(StreamingLLM(), 0.001, probe) is None
     with pytest.raises(ValueError, match="KIVI has no knob"):
         matched(KIVI(), 0.25, probe)

@@ -70,6 +70,12 @@ def test_traffic() -> None:
     assert reading.written == 64 + 32 + 64
 
 
+def test_a_residual_just_full_writes_no_values() -> None:
+    """Four tokens: the keys turn into codes, the four newest values stay."""
+    reading = step(KIVI(group=2, residual=4).start(prompt(3, width=4)), 3, width=4)
+    assert (reading.read, reading.written) == (64 + 4 * 32, 64 + 64)
+
+
 def test_traffic_at_the_published_sizes() -> None:
     """64 channels, groups of 32, 2 bits: 16 B of codes and 8 B of scales per key or value."""
     reading = step(KIVI().start(prompt(1023, width=64)), 1023, width=64)

@@ -21,6 +21,8 @@ def test_quantiser() -> None:
     x = torch.tensor([-5.0, 0.0, 0.4, 0.6, 10.0])
     assert rounded(x, 4, 1.0).tolist() == [-5.0, 0.0, 0.0, 1.0, 10.0]
     assert rounded(x, 4, 0.5).tolist() == [-2.5, 0.0, 0.5, 0.5, 5.0]
+    # Steps of 1 from -0.6: the zero point 0.6 becomes 1, and -0.6 the level -1.
+    assert rounded(torch.tensor([-0.6, 14.4]), 4, 1.0).tolist() == pytest.approx([-1.0, 14.0])
     # Zero is always a level: the range of positive numbers begins at it.
     assert rounded(torch.tensor([7.5, 15.0]), 4, 1.0).tolist() == [8.0, 15.0]
     assert rounded(torch.zeros(4), 4, 1.0).tolist() == [0.0] * 4

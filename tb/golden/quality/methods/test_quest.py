@@ -53,9 +53,9 @@ def test_a_page_filled_while_decoding_can_be_selected() -> None:
 
 
 def test_any_query_head_decides() -> None:
-    """The largest score over the group: one head wants page 0 by 4, the other page 1 by 3."""
+    """The largest score over the group: page 0 has 4 and 0, page 1 has 3 and 3."""
     keys = torch.zeros(4, 8)
-    keys[0, 0], keys[2, 1] = 4.0, 3.0
+    keys[0, 0], keys[2, :2] = 4.0, 3.0
     state = Quest(budget=4, page=2).start(prompt(4, rows=2, keys=keys))
     query = torch.eye(2, 8)[None, None]
     reading = state.step(query, torch.zeros(1, 1, 8), torch.full((1, 1, 8), 4.0))

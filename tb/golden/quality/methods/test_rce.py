@@ -35,6 +35,19 @@ def test_decay(decay: float, kept: int) -> None:
     assert attended(step(state, 7)) == sorted([0, kept, 5, 6, 7])
 
 
+@pytest.mark.parametrize("decay", [1.0, 0.0])
+def test_old_attention_is_forgotten(decay: float) -> None:
+    """A token that was wanted a step ago against token 5, which is wanted a little now."""
+    state = RCE(budget=5, decay=decay, sinks=1, recent=2).start(prompt(6))
+    reading = step(state, 6)
+    old = attended(reading)[1]
+    observe(state, reading, {old: 0.9, 4: 0.1})
+    reading = step(state, 7)
+    assert attended(reading) == [0, old, 5, 6, 7]
+    observe(state, reading, {5: 0.1})
+    assert attended(step(state, 8)) == sorted([0, 5 if decay == 0 else old, 6, 7, 8])
+
+
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.97, 1.0])
 def test_relevance_of_the_prompt(decay: float) -> None:
     """The recurrence, query by query; 300 tokens are more than one block."""

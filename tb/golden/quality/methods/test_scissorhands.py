@@ -30,6 +30,16 @@ def test_threshold() -> None:
     assert after_the_drop(3, weak) == [0, 2, 5, 6]
 
 
+def test_threshold_counts_all_tokens_so_far() -> None:
+    """Of 23 tokens 6 are held: 0.1 is above 1/23, though below 1/6."""
+    state = Scissorhands(budget=6, recent=1, window=1).start(prompt(20))
+    for position in (20, 21, 22):
+        reading = step(state, position)
+        wanted = attended(reading)[2]
+        observe(state, reading, {wanted: 0.1})
+    assert wanted in attended(step(state, 23))
+
+
 def test_occupancy_is_a_saw_tooth() -> None:
     state = Scissorhands(budget=6, recent=1).start(prompt(1))
     lengths = []
