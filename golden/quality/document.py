@@ -37,8 +37,8 @@ sequences; where every sequence scores the same it has no width.
 * *shuffled*: the method ranks tokens, chunks or pages by random numbers. *untrained model*: the
   weights before training.
 
-Methods with a budget of tokens are set to the traffic of KVO as published at {context} tokens (the
-next setting below). "First layers in FP16" repeats them with layers 0 and 1 whole, as the papers of
+Methods with a budget of tokens are set to the traffic of KVO as published at the same context (the
+next setting below); a sweep adds other budgets. "First layers in FP16" repeats them with layers 0 and 1 whole, as the papers of
 KVO and Quest do in 32 layers; here that is half of the model, and its bytes are counted.
 `cross-layer` is not in the picture: a model has to be trained with it, and this one was not.
 Scissorhands drops half of its cache at once; in runs shorter than that saw-tooth its share of
@@ -69,7 +69,6 @@ def document(facts: dict[str, Any]) -> str:
         seeds=", ".join(map(str, settings["seeds"])),
         tables=tables.rstrip("\n") + "\n",
         findings="\n".join(f"* {sentence}" for sentence in findings(rows)),
-        context=max(settings["contexts"]),
         papers="\n".join(f"| {name} | {paper} |" for name, paper in papers.items()),
         weights=facts["weights_sha256"][:16],
         torch=facts["torch"],

@@ -47,12 +47,19 @@ def _measure(row: Row) -> str:
 
 
 def cells(rows: list[Row], part: str, context: int) -> Iterator[list[str]]:
-    """The texts of each line of one part at one context; traffic is that of the first task."""
+    """The texts of each line of one part at one context, a method's lines together.
+
+    Traffic is that of the first task.
+    """
     lines: dict[tuple[str, int], list[Row]] = {}
     for row in rows:
         if section(row) == part and row["context"] == context:
             lines.setdefault((row["label"], row["dense_layers"]), []).append(row)
-    for (label, dense_layers), found in lines.items():
+    methods = list(dict.fromkeys(found[0]["method"] for found in lines.values()))
+    order = sorted(
+        lines.items(), key=lambda line: (methods.index(line[1][0]["method"]), line[1][0]["share"])
+    )
+    for (label, dense_layers), found in order:
         by_task = {row["task"]: row for row in found}
         name = f"{label}, layers 0-{dense_layers - 1} FP16" if dense_layers else label
         measures = [_measure(by_task[task]) if task in by_task else "" for task in _tasks(rows)]

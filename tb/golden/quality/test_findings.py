@@ -9,9 +9,10 @@ WIDE = row("H2O", "recall", mean=0.9, share=0.12)
 
 
 def test_equal_traffic() -> None:
-    """Best first; 12 % is too much beside 10 %; a shorter context does not count."""
+    """Best first, a method once; 12 % is too much beside 10 %; another context does not count."""
     short = row("RCE", "recall", mean=0.5, share=0.10, context=256)
-    assert findings([KVO, QUEST, WIDE, short]) == [
+    farther = row("Quest, budget 9", "recall", mean=0.8, share=0.112)
+    assert findings([KVO, farther, QUEST, WIDE, short]) == [
         "Recall at about the traffic of KVO as published (10.0% of FP16, within 15%): "
         "Quest 70%, KVO 30%."
     ]

@@ -59,6 +59,14 @@ def test_markdown() -> None:
     assert markdown_table(ROWS, SECTIONS[0], 1024) == ""
 
 
+def test_lines_of_a_method_stay_together() -> None:
+    """In the order of the methods, each by traffic."""
+    rows = [row("KVO"), row("Quest"), row("KVO, budget 160", share=0.1), row("Quest, page 8")]
+    lines = markdown_table(rows, SECTIONS[0], 512).splitlines()[2:]
+    names = [line.split("|")[1].strip() for line in lines]
+    assert names == ["KVO, budget 160", "KVO", "Quest", "Quest, page 8"]
+
+
 def test_console() -> None:
     console = Console(record=True, width=120)
     for table in console_tables(ROWS):
