@@ -38,8 +38,9 @@ sequences; where every sequence scores the same it has no width.
   weights before training.
 
 Methods with a budget of tokens are set to the traffic of KVO as published at the same context (the
-next setting below); a sweep adds other budgets. "First layers in FP16" repeats them with layers 0 and 1 whole, as the papers of
-KVO and Quest do in 32 layers; here that is half of the model, and its bytes are counted.
+next setting below); a sweep adds other budgets. "First layers in FP16" repeats them with layers 0
+and 1 whole, as the papers of KVO and Quest do in 32 layers; here that is half of the model, and its
+bytes are counted.
 `cross-layer` is not in the picture: a model has to be trained with it, and this one was not.
 Scissorhands drops half of its cache at once; in runs shorter than that saw-tooth its share of
 traffic is not that of a long one.
