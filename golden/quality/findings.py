@@ -20,7 +20,7 @@ def findings(rows: list[Row]) -> list[str]:
 
 
 def _percent(row: Row) -> str:
-    return f"{row['label']} {row['mean']:.0%}"
+    return f"{row['label']}: {row['mean']:.0%}"
 
 
 def _equal_traffic(rows: list[Row]) -> str:
@@ -41,7 +41,7 @@ def _equal_traffic(rows: list[Row]) -> str:
     ranked = sorted(nearest.values(), key=lambda row: -row["mean"])
     return (
         f"Recall at about the traffic of KVO as published ({share:.1%} of FP16, within "
-        f"{EQUAL:.0%}): " + ", ".join(map(_percent, ranked)) + "."
+        f"{EQUAL:.0%}). " + "; ".join(map(_percent, ranked)) + "."
     )
 
 

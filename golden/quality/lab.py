@@ -168,7 +168,7 @@ def _summary(
         "control": point.is_control,
         "task": task,
         "context": length,
-        "scores": scores,
+        "scores": [round(score, 5) for score in scores],
         "mean": mean,
         "low": low,
         "high": high,

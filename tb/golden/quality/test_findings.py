@@ -13,8 +13,8 @@ def test_equal_traffic() -> None:
     short = row("RCE", "recall", mean=0.5, share=0.10, context=256)
     farther = row("Quest, budget 9", "recall", mean=0.8, share=0.112)
     assert findings([KVO, farther, QUEST, WIDE, short]) == [
-        "Recall at about the traffic of KVO as published (10.0% of FP16, within 15%): "
-        "Quest 70%, KVO 30%."
+        "Recall at about the traffic of KVO as published (10.0% of FP16, within 15%). "
+        "Quest: 70%; KVO: 30%."
     ]
     assert findings([QUEST]) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ from rich.console import Console
 
 from golden.quality import __main__ as command
 from golden.quality.document import document
+from golden.quality.lab import run
+from golden.quality.methods import FP16, StreamingLLM
 from golden.quality.picture import draw, pareto
+from golden.quality.points import Point
+from golden.quality.store import Store
 from golden.quality.table import SECTIONS, console_tables, markdown_table, section
 
 
@@ -133,6 +138,22 @@ def test_published_document_is_that_of_the_published_figures() -> None:
 def test_command_is_recorded(words: list[str], expected: str) -> None:
     context = command.main.make_context("quality", words)
     assert command._command(context) == expected
+
+
+def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From words to files: two points, one needle."""
+    points = [Point(method=FP16()), Point(method=StreamingLLM(budget=40))]
+    monkeypatch.setattr(command, "quick_points", lambda probe: points)
+    monkeypatch.setattr(command, "run", partial(run, store=Store(tmp_path / "store")))
+    words = ["--task", "needle", "--context", "256", "--seeds", "1", "--sequences", "1"]
+    found = CliRunner().invoke(command.main, [*words, "--output", str(tmp_path)])
+    assert found.exit_code == 0, found.output
+    written = json.loads((tmp_path / "quality.json").read_text())
+    assert [item["label"] for item in written["rows"]] == ["FP16", "StreamingLLM, budget 40"]
+    assert written["command"] == f'make quality ARGS="{" ".join(words)}"'
+    assert (tmp_path / "quality.md").read_text() == document(written)
+    assert (tmp_path / "quality.svg").stat().st_size > 1000
+    assert "StreamingLLM" in found.output
 
 
 def test_unknown_method_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
