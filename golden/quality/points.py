@@ -170,9 +170,11 @@ def _controls(methods: list[CacheMethod]) -> list[Point]:
 
 def quick_points(probe: Probe) -> list[Point]:
     """Every method once: the budgeted ones at the traffic of KVO as published, and controls."""
-    share = probe.share(KVO())
-    budgeted = [matched(method, share, probe) for method in BUDGETED]
-    equal = [method for method in budgeted if method is not None]
+    published = KVO()
+    share = probe.share(published)
+    # KVO itself stays as published, though a larger budget may move no more in a short context.
+    others = [matched(method, share, probe) for method in BUDGETED if method != published]
+    equal = [published, *(method for method in others if method is not None)]
     points = [Point(method=method) for method in (FP16(), *FIXED, *equal)]
     points += [Point(method=method, dense_layers=WHOLE) for method in equal]
     return points + _controls(equal)

@@ -59,6 +59,14 @@ def test_quick_points(probe: Probe) -> None:
     assert Point(method=FP16(), trained=False) in controls
 
 
+def test_kvo_stays_as_published() -> None:
+    """In 300 tokens every budget from 192 on moves the same bytes."""
+    whole = random_prompt(300)
+    short = Probe(whole.query, whole.key, whole.value, steps=2)
+    assert matched(KVO(), short.share(KVO()), short) != KVO()
+    assert Point(method=KVO()) in quick_points(short)
+
+
 def test_sweep_points(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the quick run has, and each budgeted method at the other shares."""
     monkeypatch.setattr(module, "BUDGETED", (StreamingLLM(), Quest()))
