@@ -98,7 +98,7 @@ class Point:
 class Probe:
     """Traffic of settings, from decode steps at the end of a sequence of one layer.
 
-    Bytes do not depend on the data, but for ArkVale's recalls.
+    Bytes depend on the data only where ArkVale recalls pages and where KVO reads scales of groups.
 
     Parameters
     ----------

@@ -15,7 +15,6 @@ import torch
 
 import golden.model
 import golden.reference
-import hw.formats
 from golden.quality.decode import Traffic
 from golden.quality.evaluate import Figures
 from golden.quality.points import Point
@@ -33,9 +32,9 @@ def _sources(method: type) -> list[Path]:
     Its module, what that takes from others, and what all methods use.
     """
     used = {getattr(x, "__module__", None) for x in vars(sys.modules[method.__module__]).values()}
-    names = {name for name in used if name and name.startswith("golden.quality")}
+    names = {name for name in used if name and name.startswith(("golden.quality", "hw."))}
     files = {Path(str(sys.modules[name].__file__)) for name in names}
-    files |= {Path(inspect.getfile(method)), Path(hw.formats.__file__)}
+    files.add(Path(inspect.getfile(method)))
     files |= {Path(__file__).with_name(f"{name}.py") for name in _SHARED}
     reference = Path(inspect.getfile(golden.reference)).parent
     model = Path(inspect.getfile(golden.model)).parent

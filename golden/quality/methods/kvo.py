@@ -35,7 +35,8 @@ class KVO(CacheMethod):
     4 bits with pruned tokens (step 4). HCAP: ``e_c = q . B_c`` of every base key, the ``budget`` /
     8 best chunks and the tail are read.
 
-    Reads are the burst-padded records of ``hw.formats``, and the saliency sums of the tail. Writes
+    Reads are the burst-padded records of ``hw.formats``, the value scales once per group that has a
+    selected chunk, and the saliency sums of the tail. Writes
     are the entry of a token (key codes and scales, value codes and scale, contiguous), the sums,
     and, when a window closes, its records. The paper leaves the first two layers whole.
 
@@ -161,25 +162,41 @@ class _State(CacheState):
         written = self._entry_bytes()
         if config.closed_tokens(self._context) > self._first:
             self._close()
-            chunks = config.window // config.chunk
-            written += chunks * form.chunk_bytes + chunks // config.chunk * form.base_block_bytes
+            groups = config.window // config.value_group
+            blocks = config.window // config.chunk // config.chunk
+            written += groups * form.group_bytes + blocks * form.base_block_bytes
         entered = _entered(key.unsqueeze(-2), value.unsqueeze(-2), config)
         self._keys.append(entered[0].squeeze(-2))
         self._values.append(entered[1].squeeze(-2))
         self._sums = torch.cat((self._sums, torch.zeros_like(self._sums[..., :1])), -1)
         sums = bursts(len(self._keys) * STATISTIC_BYTES)
         keys, values = self._keys.all, self._values.all
+        # Chunks of a value group share its scales: how many groups are read depends on the data.
+        groups = 0
         if self._closed is not None:
             estimate = selection_policy(config.group_combine).reference(
                 self._closed.base @ query.transpose(-1, -2)
             )
-            chosen = self._ranking.top(estimate, config.top_chunks)[..., None, None]
+            selection = self._ranking.top(estimate, config.top_chunks)
+            groups = self._groups_read(selection)
+            chosen = selection[..., None, None]
             chunk_keys = torch.take_along_dim(self._closed.keys, chosen, 2)
             chunk_values = torch.take_along_dim(self._closed.values, chosen, 2)
             keys = torch.cat((keys, chunk_keys.flatten(2, 3)), 2)
             values = torch.cat((values, chunk_values.flatten(2, 3)), 2)
-        read = sum(form.traffic_bytes(self._context).values()) + sums
-        return Reading(keys, values, self._heads * read, self._heads * (written + sums))
+        read = sum(form.traffic_bytes(self._context, groups=0).values()) + sums
+        return Reading(
+            keys,
+            values,
+            self._heads * read + groups * form.value_scale_bytes,
+            self._heads * (written + sums),
+        )
+
+    def _groups_read(self, selection: Tensor) -> int:
+        """Value groups with a selected chunk, of all caches together."""
+        groups = (selection // self._config.group_chunks).flatten(0, 1)
+        marked = torch.zeros(len(groups), int(groups.max()) + 1, device=groups.device)
+        return int(marked.scatter(-1, groups, 1.0).sum())
 
     def _entry_bytes(self) -> int:
         """One token as it enters the tail."""

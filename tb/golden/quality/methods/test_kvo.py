@@ -68,7 +68,7 @@ def test_windows_close_while_decoding(whole: Prefill) -> None:
     for context in (193, 256):
         direct = run(METHOD, whole, start=context - 1)[0]
         output, read, _ = late[context - 1 - PROMPT]
-        assert read == direct[1]
+        assert abs(read - direct[1]) <= 4 * 128
         cosine = torch.nn.functional.cosine_similarity(output, direct[0], dim=-1)
         assert float(cosine.mean()) > 0.9
 
@@ -77,20 +77,39 @@ def test_traffic_is_that_of_the_records(whole: Prefill) -> None:
     """Reads: the records of `hw.formats` and a sum of 2 B per tail token. Writes: see below."""
     found = run(METHOD, whole, start=PROMPT)
     form = KVFormat(METHOD.config(head_dim=32, rows=2))
-    # 191 tokens: 64 closed, 127 in the tail, whose sums take 254 B, 8 bursts. Four caches.
-    read = 4 * (sum(form.traffic_bytes(191).values()) + 256)
+    # 191 tokens: 64 closed in two value groups, of whose chunks 3 are read; 127 in the tail, whose
+    # sums take 254 B, 8 bursts. Four caches read the scales of one or two groups each.
+    least = 4 * (sum(form.traffic_bytes(191, groups=1).values()) + 256)
+    more, rest = divmod(found[0][1] - least, form.value_scale_bytes)
+    assert rest == 0
+    assert 0 <= more <= 4
     # Entry: 32 B of key codes, 4 of scales, 64 of values, 2 of their scale: 102 B, 4 bursts.
-    assert found[0][1:] == (read, 4 * (128 + 256))
-    # At 193 a window closes: 8 chunk records and a block of 8 base keys more; 65 sums.
-    written = 4 * (128 + 8 * form.chunk_bytes + form.base_block_bytes + 160)
+    assert found[0][2] == 4 * (128 + 256)
+    # At 193 a window closes: two group records and a block of 8 base keys more; 65 sums.
+    written = 4 * (128 + 2 * form.group_bytes + form.base_block_bytes + 160)
     assert found[2][2] == written
     assert found[1][2] < written
 
 
+@pytest.mark.parametrize(("chunks", "groups"), [((0, 1, 2), 1), ((2, 3, 4), 2), ((0, 4, 8), 3)])
+def test_scales_are_read_once_per_group(chunks: tuple[int, ...], groups: int) -> None:
+    """Chunks 0 to 3 are a group, 4 to 7 the next one; a group's scales take 256 B."""
+    keys = torch.zeros(400, 64)
+    for chunk in chunks:
+        keys[8 * chunk : 8 * chunk + 8, 0] = 5.0
+    method = KVO(budget=24)
+    query = torch.ones(64)
+    reading = step(method.start(prompt(400, width=64, keys=keys)), 400, width=64, query=query)
+    form = KVFormat(method.config(head_dim=64, rows=1))
+    # 401 tokens: 320 closed, 81 in the tail with 162 B of sums.
+    without = sum(form.traffic_bytes(401, groups=0).values()) + 192
+    assert reading.read == without + groups * 256
+
+
 def test_traffic_at_the_published_budget() -> None:
-    """74,112 B at 2048 tokens and 64 channels (results/bench.json), and 128 sums of 2 B."""
+    """74,112 B if 48 chunks lie in 48 groups, and 128 sums of 2 B; ties select 12 whole groups."""
     reading = step(KVO().start(prompt(2047, width=64)), 2047, width=64)
-    assert reading.read == 74_112 + 256
+    assert reading.read == 74_112 - (48 - 12) * 256 + 256
 
 
 def test_budgets_share_the_closed_windows(whole: Prefill) -> None:
