@@ -92,7 +92,8 @@ quality: $(ALL) ## Measure what cache methods cost in quality and traffic (ARGS=
 
 .PHONY: verilog
 verilog: $(RTL) ## Write Verilog, package, sidecar and register map (PRESET or CONFIG, SRAM; TOP, MEMORY, SLICES)
-	@$(PY) -m hw.tools verilog $(DESIGN) $(if $(filter-out 0,$(SRAM)),--sram) --top "$(TOP)" \
+	@$(PY) -m hw.tools verilog $(DESIGN) $(if $(filter-out 0,$(SRAM)),--sram) \
+		$(if $(filter-out attention_core,$(TOP)),--top "$(TOP)") \
 		$(if $(MEMORY),--memory "$(MEMORY)") $(if $(filter-out 1,$(SLICES)),--slices "$(SLICES)") $(ARGS)
 
 .PHONY: area

@@ -277,7 +277,13 @@ def test_derived_widths(name: str) -> None:
     assert job_layout(config).size == widths["job"]
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in ("lm", "chunk4") else name
+        for name in CONFIGS
+    ],
+)
 def test_every_boundary(name: str) -> None:
     config = CONFIGS[name]
     jobs = boundary_jobs(config)

@@ -134,7 +134,13 @@ def test_derived_widths(name: str) -> None:
     assert max(largest, *others) // BURST_BYTES < 1 << 9
 
 
-@pytest.mark.parametrize("name", DEVICES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in ("lm", "narrowest") else name
+        for name in DEVICES
+    ],
+)
 def test_every_boundary(name: str) -> None:
     config = CONFIGS[name]
     jobs = make_jobs(config, 1, boundaries(config))

@@ -133,6 +133,7 @@ def test_a_score_that_is_too_narrow_is_found(
         score_unit.check("narrow", score_unit.make_case(spoiled, 5, jobs=4))
 
 
+@pytest.mark.slow
 def test_the_core_selects_as_the_twin(config: AttentionConfig, seed: int) -> None:
     """Corner tensors and boundary contexts through the emitted core, under back-pressure."""
     data = golden_data(CORNERS, config, seed)[1]

@@ -62,11 +62,11 @@ def test_the_formula_bounds_the_core(seed: int) -> None:
     """The whole core comes near the bound where the bound is what limits it."""
     config = preset("tiny")
     data = golden_data(SCENARIOS["attention_fused"], config, seed)[1]
-    run = run_attention(config, data, seed=seed, memory={"latency_min": 400})
+    run = run_attention(config, data, seed=seed, memory={"latency_min": 600})
     require_equal(run.comparison)
     beats, requests = run.counters["fetch.beats"], run.counters["fetch.requests"]
-    bound = formula()(400, beats / requests, config.reorder_beats, config.memory_tags)
-    assert bound < 0.8
+    bound = formula()(600, beats / requests, config.reorder_beats, config.memory_tags)
+    assert bound < 0.5
     assert 0.85 * bound < beats / run.cycles <= bound
 
 

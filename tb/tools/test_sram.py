@@ -70,6 +70,7 @@ def test_the_core_computes_the_same(bits: int, seed: int) -> None:
     run_corners(core_with(bits, COLLIDING), seed)
 
 
+@pytest.mark.slow
 def test_a_wrong_body_is_found(seed: int) -> None:
     """Negative control: one bit of the odd words."""
     wrong = READ.replace("];", "] ^ WIDTH'(read_address[0]);")

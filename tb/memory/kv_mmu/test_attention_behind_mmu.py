@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import connect, flipped
@@ -74,6 +75,7 @@ def numbers(payload: int, count: int, bits: int, *, is_signed: bool) -> list[int
     return [(n ^ half) - half for n in found] if is_signed else found
 
 
+@pytest.mark.slow
 def test_results_are_those_of_the_contiguous_image() -> None:
     rng = random.Random(1)
     image, paged = MemoryImage(CORE), PagedImage(CONFIG)

@@ -218,6 +218,7 @@ def test_random_commands_jobs_and_accesses(run: int) -> None:
     assert system.counts["granted"] > 30
 
 
+@pytest.mark.slow
 def test_random_runs_reach_every_status() -> None:
     system = System(mmu(TINY), seed=5, busy=0.2)
     system.run(*Soup(system, 3, commands=500, jobs=200).hosts())
@@ -524,6 +525,7 @@ def test_no_stream_waits_for_ready() -> None:
     assert not any(waits.values()), waits
 
 
+@pytest.mark.slow
 def test_a_stream_that_waits_for_ready_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     faulty = mutant(JobGate, "completion.valid.eq(done.valid)", "completion.valid.eq(done.ready)")
     monkeypatch.setattr("hw.memory.kv_mmu.kv_mmu.JobGate", faulty)
