@@ -168,7 +168,14 @@ def with_projections(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
         far = near[high] + slope * (FAR_CONTEXT - high)
         core = replace(preset("paper"), max_context=FAR_CONTEXT)
         share = far / required_bytes(core, FAR_CONTEXT, Mode.DENSE16)
-        projected = {"context": FAR_CONTEXT, "pin_bytes_per_job": far, "share_of_dense16": share}
+        # A dense layer counts as it is stored, without its page tables (0.1 %).
+        mixed = (DENSE_LAYERS + (LAYERS - DENSE_LAYERS) * share) / LAYERS
+        projected = {
+            "context": FAR_CONTEXT,
+            "pin_bytes_per_job": far,
+            "share_of_dense16": share,
+            "share_with_two_dense_layers": mixed,
+        }
         for p in found:
             if p["context"] == high and p["mode"] == "kvo":
                 p["projected"] = projected

@@ -112,7 +112,8 @@ def document(facts: dict[str, Any]) -> str:
     if far:
         projection = (
             f"\nAt {far['context']} tokens: {far['pin_bytes_per_job']:,.0f} bytes a job, "
-            f"{far['share_of_dense16']:.2%} of dense (projected).\n"
+            f"{far['share_of_dense16']:.2%} of dense, with 2 dense layers "
+            f"{far['share_with_two_dense_layers']:.2%} (projected).\n"
         )
     return _TEXT.format(
         table=markdown_table(points),

@@ -47,6 +47,8 @@ def test_projection_goes_on_in_a_line() -> None:
     far = with_projections(near)[1]["projected"]
     assert far["pin_bytes_per_job"] == pytest.approx(140 + 40 / 4096 * (32768 - 8192))
     assert far["share_of_dense16"] == pytest.approx(far["pin_bytes_per_job"] / (32768 * 4 * 128))
+    mixed = 2 / 32 + 30 / 32 * far["share_of_dense16"]
+    assert far["share_with_two_dense_layers"] == pytest.approx(mixed)
 
 
 def test_figures_of_another_design_are_not_reused() -> None:
