@@ -59,7 +59,7 @@ def check(config: AttentionConfig, seed: int) -> None:
     "name",
     [
         # The largest: minutes.
-        pytest.param(name, marks=[pytest.mark.slow] if name == "channels192" else [])
+        pytest.param(name, marks=[pytest.mark.slow] if name.startswith("channels") else [])
         for name in AWKWARD
     ],
 )

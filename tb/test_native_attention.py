@@ -30,7 +30,13 @@ def result_of(run: AttentionRun) -> dict[str, object]:
     return {f.name: getattr(run, f.name) for f in fields(run) if f.name not in ABOUT_THE_RUN}
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name == "attention_fused" else name
+        for name in SCENARIOS
+    ],
+)
 def test_every_scenario_gives_the_same(name: str, seed: int) -> None:
     scenario = SCENARIOS[name]
     path, data = golden_data(scenario, TINY, seed)

@@ -125,7 +125,13 @@ def test_derived_widths(name: str) -> None:
     }
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in ("tiny_mean", "alone") else name
+        for name in CONFIGS
+    ],
+)
 def test_random_jobs_without_stalls(name: str, seed: int) -> None:
     jobs = make_jobs(CONFIGS[name], seed, 40)
     run = check(name, jobs)

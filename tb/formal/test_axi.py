@@ -143,6 +143,7 @@ READ_FAULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", MASTER_FAULTS)
 def test_faulty_master_is_refuted(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A counterexample of at most 30 cycles, by bounded model checking."""

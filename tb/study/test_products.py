@@ -35,6 +35,7 @@ def product_of(row: type[PERow], digit: int, operand: int, negative: int) -> int
     return found[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_whole_rows(name: str, seed: int) -> None:
     """Random steps of every kind give what the core's own row gives."""

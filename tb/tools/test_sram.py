@@ -64,7 +64,8 @@ def run_corners(verilog: Path, seed: int) -> None:
     require_equal(run.comparison)
 
 
-@pytest.mark.parametrize("bits", [KEPT_BITS, pytest.param(0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", [KEPT_BITS, 0])
 def test_the_core_computes_the_same(bits: int, seed: int) -> None:
     """Contents start random, and what is read while it is written is wrong."""
     run_corners(core_with(bits, COLLIDING), seed)

@@ -491,6 +491,7 @@ def test_emitted_memories_have_wrappers() -> None:
     assert text.count("kvforge_sram_1r1w") >= 4
 
 
+@pytest.mark.slow
 def test_emitted_verilog() -> None:
     """The same, in Verilog: commands that need no memory, with stalls and a reset."""
     commands = [Command(opcode=Opcode.CREATE, sequence=s) for s in (0, 2, 2, 3)]
