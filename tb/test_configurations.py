@@ -55,14 +55,8 @@ def check(config: AttentionConfig, seed: int) -> None:
     assert (run.comparison.chunks > 0) == (config.max_chunks > 0)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        # The largest: minutes.
-        pytest.param(name, marks=[pytest.mark.slow] if name.startswith("channels") else [])
-        for name in AWKWARD
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", AWKWARD)
 def test_awkward_configuration(name: str, seed: int) -> None:
     """What no preset has, at once: sizes that are no powers of two, and the ends of the ranges."""
     check(AWKWARD[name], seed)

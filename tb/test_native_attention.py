@@ -14,6 +14,7 @@ from tb.attention.golden_data import golden_data
 from tb.attention.report import make_report
 from tb.attention.runner import AttentionRun, Mismatch, require_equal, run_attention
 from tb.harness import DRIVERS, Hang
+from tb.harness.slow import slow_among
 from tb.run import main
 
 TINY = preset("tiny")
@@ -30,13 +31,7 @@ def result_of(run: AttentionRun) -> dict[str, object]:
     return {f.name: getattr(run, f.name) for f in fields(run) if f.name not in ABOUT_THE_RUN}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow) if name == "attention_fused" else name
-        for name in SCENARIOS
-    ],
-)
+@pytest.mark.parametrize("name", slow_among(SCENARIOS, ("attention_fused",)))
 def test_every_scenario_gives_the_same(name: str, seed: int) -> None:
     scenario = SCENARIOS[name]
     path, data = golden_data(scenario, TINY, seed)

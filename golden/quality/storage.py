@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from golden.quality.interface import Prefill
+from golden.quality.interface import Prefill, Reading
 from golden.reference.quantiser import dequantise, quantise
 from hw.config import BURST_BYTES
 
@@ -14,6 +14,7 @@ __all__ = [
     "PAIR_BYTES",
     "STATISTIC_BYTES",
     "Ranking",
+    "ScoredSlots",
     "Slots",
     "TokenBuffer",
     "affine",
@@ -118,6 +119,33 @@ class Slots:
         """Only ``slots [B, G, n]`` from now on, in that order."""
         self.keys, self.values = take(self.keys, slots), take(self.values, slots)
         self.positions = torch.take_along_dim(self.positions, slots, -1)
+
+
+class ScoredSlots(Slots):
+    """Slots whose tokens have a score each, which is read and written in every step."""
+
+    def __init__(self, prefill: Prefill, positions: Tensor, score: Tensor) -> None:
+        """Start with ``positions [B, G, n]``; ``score [B, G, T]`` is that of the whole prompt."""
+        super().__init__(prefill, positions)
+        self._heads = prefill.heads
+        self.score = torch.take_along_dim(score, positions, -1)
+
+    def store(self, slot: Tensor | None, key: Tensor, value: Tensor) -> Reading:
+        """The next token with score 0, in ``slot [B, G]`` or one more; what the step reads."""
+        if slot is None:
+            self.append(key, value)
+            self.score = torch.cat((self.score, torch.zeros_like(self.score[..., :1])), -1)
+        else:
+            self.replace(slot, key, value)
+            self.score = self.score.scatter(-1, slot.unsqueeze(-1), 0.0)
+        token = token_bytes(key.shape[-1])
+        scores = bursts(self.live * STATISTIC_BYTES)
+        return Reading(
+            self.keys,
+            self.values,
+            self._heads * (self.live * token + scores),
+            self._heads * (token + scores),
+        )
 
 
 class Ranking:

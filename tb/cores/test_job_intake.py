@@ -18,6 +18,7 @@ from hw.cores.job_intake import JobIntake, ticket_layout
 from hw.cores.payloads import job_layout, planned_job, slot_bits
 from hw.formats import FP16_BITS, KVFormat, Mode, Status
 from tb.harness import Hang, pack, simulate, unpack
+from tb.harness.slow import slow_among
 
 CONFIGS = {
     "tiny": preset("tiny"),
@@ -277,13 +278,7 @@ def test_derived_widths(name: str) -> None:
     assert job_layout(config).size == widths["job"]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow) if name in ("lm", "chunk4") else name
-        for name in CONFIGS
-    ],
-)
+@pytest.mark.parametrize("name", slow_among(CONFIGS, ("lm", "chunk4")))
 def test_every_boundary(name: str) -> None:
     config = CONFIGS[name]
     jobs = boundary_jobs(config)

@@ -15,6 +15,7 @@ from hw.config import AttentionConfig, preset
 from hw.cores.payloads import candidate
 from hw.cores.selector import Selector, selected_layout
 from tb.harness import pack, payload_widths, simulate, unpack
+from tb.harness.slow import slow_among
 
 CONFIGS = {
     "tiny": preset("tiny"),
@@ -125,13 +126,7 @@ def test_derived_widths(name: str) -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow) if name in ("tiny_mean", "alone") else name
-        for name in CONFIGS
-    ],
-)
+@pytest.mark.parametrize("name", slow_among(CONFIGS, ("tiny_mean", "alone")))
 def test_random_jobs_without_stalls(name: str, seed: int) -> None:
     jobs = make_jobs(CONFIGS[name], seed, 40)
     run = check(name, jobs)

@@ -13,6 +13,7 @@ from hw.cores.payloads import SegmentKind, planned_job, segment_header
 from hw.cores.sequencer import Sequencer
 from hw.formats import KVFormat, Mode
 from tb.harness import pack, payload_widths, simulate, unpack
+from tb.harness.slow import slow_among
 
 CONFIGS = {
     "tiny": preset("tiny"),
@@ -134,13 +135,7 @@ def test_derived_widths(name: str) -> None:
     assert max(largest, *others) // BURST_BYTES < 1 << 9
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow) if name in ("lm", "narrowest") else name
-        for name in DEVICES
-    ],
-)
+@pytest.mark.parametrize("name", slow_among(DEVICES, ("lm", "narrowest")))
 def test_every_boundary(name: str) -> None:
     config = CONFIGS[name]
     jobs = make_jobs(config, 1, boundaries(config))

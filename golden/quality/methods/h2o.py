@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from golden.quality.interface import CacheMethod, CacheState, Knob, Prefill, Reading
-from golden.quality.storage import STATISTIC_BYTES, Ranking, Slots, bursts, token_bytes
+from golden.quality.storage import Ranking, ScoredSlots
 
 __all__ = ["H2O"]
 
@@ -50,7 +50,6 @@ class H2O(CacheMethod):
 class _State(CacheState):
     def __init__(self, method: H2O, prefill: Prefill) -> None:
         self._method = method
-        self._heads = prefill.heads
         self._ranking = Ranking(shuffled=method.shuffled)
         score = prefill.attention_sums().total
         if prefill.tokens > method.budget:
@@ -60,29 +59,15 @@ class _State(CacheState):
             kept = torch.cat((heavy, recent.expand(*score.shape[:-1], -1)), -1)
         else:
             kept = torch.arange(prefill.tokens, device=score.device).expand(score.shape)
-        self._score = torch.take_along_dim(score, kept, -1)
-        self._slots = Slots(prefill, kept)
+        self._slots = ScoredSlots(prefill, kept, score)
         self._free: Tensor | None = None
 
     def step(self, query: Tensor, key: Tensor, value: Tensor) -> Reading:
-        slots = self._slots
-        if self._free is None:
-            slots.append(key, value)
-            self._score = torch.cat((self._score, torch.zeros_like(self._score[..., :1])), -1)
-        else:
-            slots.replace(self._free, key, value)
-            self._score = self._score.scatter(-1, self._free.unsqueeze(-1), 0.0)
-        token = token_bytes(key.shape[-1])
-        scores = bursts(slots.live * STATISTIC_BYTES)
-        return Reading(
-            slots.keys,
-            slots.values,
-            self._heads * (slots.live * token + scores),
-            self._heads * (token + scores),
-        )
+        return self._slots.store(self._free, key, value)
 
     def observe(self, probability: Tensor) -> None:
-        self._score = self._score + probability.sum(2)
-        if self._slots.live > self._method.budget:
-            recent = self._slots.positions >= self._slots.now - self._method.recent
-            self._free = self._ranking.lowest(self._score.masked_fill(recent, torch.inf))
+        slots = self._slots
+        slots.score = slots.score + probability.sum(2)
+        if slots.live > self._method.budget:
+            recent = slots.positions >= slots.now - self._method.recent
+            self._free = self._ranking.lowest(slots.score.masked_fill(recent, torch.inf))

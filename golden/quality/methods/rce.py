@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from golden.quality.interface import CacheMethod, CacheState, Knob, Prefill, Reading
-from golden.quality.storage import STATISTIC_BYTES, Ranking, Slots, bursts, token_bytes
+from golden.quality.storage import Ranking, ScoredSlots
 
 __all__ = ["RCE", "decayed_attention"]
 
@@ -76,14 +76,12 @@ class RCE(CacheMethod):
 class _State(CacheState):
     def __init__(self, method: RCE, prefill: Prefill) -> None:
         self._method = method
-        self._heads = prefill.heads
         self._ranking = Ranking(shuffled=method.shuffled)
         relevance = decayed_attention(prefill, method.decay)
         place = torch.arange(prefill.tokens, device=relevance.device).expand(relevance.shape)
         ranked = self._protected(relevance, place, prefill.tokens)
         kept = self._ranking.top(ranked, method.budget)
-        self._relevance = torch.take_along_dim(relevance, kept, -1)
-        self._slots = Slots(prefill, kept)
+        self._slots = ScoredSlots(prefill, kept, relevance)
         self._choose()
 
     def _protected(self, relevance: Tensor, positions: Tensor, now: int) -> Tensor:
@@ -94,28 +92,13 @@ class _State(CacheState):
     def _choose(self) -> None:
         """The slot of the next token."""
         slots = self._slots
-        ranked = self._protected(self._relevance, slots.positions, slots.now)
+        ranked = self._protected(slots.score, slots.positions, slots.now)
         full = slots.live >= self._method.budget
         self._victim = self._ranking.lowest(ranked) if full else None
 
     def step(self, query: Tensor, key: Tensor, value: Tensor) -> Reading:
-        slots = self._slots
-        if self._victim is None:
-            slots.append(key, value)
-            new = torch.zeros_like(self._relevance[..., :1])
-            self._relevance = torch.cat((self._relevance, new), -1)
-        else:
-            slots.replace(self._victim, key, value)
-            self._relevance = self._relevance.scatter(-1, self._victim.unsqueeze(-1), 0.0)
-        token = token_bytes(key.shape[-1])
-        scores = bursts(slots.live * STATISTIC_BYTES)
-        return Reading(
-            slots.keys,
-            slots.values,
-            self._heads * (slots.live * token + scores),
-            self._heads * (token + scores),
-        )
+        return self._slots.store(self._victim, key, value)
 
     def observe(self, probability: Tensor) -> None:
-        self._relevance = self._method.decay * self._relevance + probability.sum(2)
+        self._slots.score = self._method.decay * self._slots.score + probability.sum(2)
         self._choose()

@@ -14,6 +14,7 @@ from hw.formats import Mode
 from tb.attention.runner import Mismatch
 from tb.bench.accelerator.points import Point, find_point, measure, with_projections
 from tb.bench.accelerator.table import document, markdown_table
+from tb.bench.keep import keep
 from tb.harness import HarnessError
 from tb.harness.files import REPOSITORY
 
@@ -70,15 +71,9 @@ def main(seed: int, wide: bool, reuse: bool, publish: bool, output: Path) -> Non
         console.print(f"[bold red]FAILED[/] {error}", markup=True)
         sys.exit(1)
     facts = {"labels": LABELS, "points": found}
-    text = json.dumps(facts, indent=1) + "\n"
-    output.mkdir(parents=True, exist_ok=True)
-    (output / RESULT.name).write_text(text)
-    (output / DOCUMENT.name).write_text(document(facts))
-    if publish:
-        RESULT.write_text(text)
-        DOCUMENT.write_text(document(facts))
+    written = keep(facts, document, output=output, results=RESULT, docs=DOCUMENT, publish=publish)
     console.print(markdown_table(found), soft_wrap=True)
-    console.print(f"{output / RESULT.name}, {DOCUMENT.name}")
+    console.print(written)
 
 
 if __name__ == "__main__":

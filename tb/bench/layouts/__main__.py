@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import click
 from rich.console import Console
 from rich.progress import track
 
+from tb.bench.keep import keep
 from tb.bench.layouts.measure import POINTS, measure
 from tb.bench.layouts.replay import WrongTraffic
 from tb.bench.layouts.table import document, markdown_table
@@ -48,15 +48,9 @@ def main(seed: int, publish: bool, output: Path) -> None:
         console.print(str(error), markup=False)
         sys.exit(1)
     facts = {"labels": LABELS, "points": found}
-    text = json.dumps(facts, indent=1) + "\n"
-    output.mkdir(parents=True, exist_ok=True)
-    (output / RESULT.name).write_text(text)
-    (output / DOCUMENT.name).write_text(document(facts))
-    if publish:
-        RESULT.write_text(text)
-        DOCUMENT.write_text(document(facts))
+    written = keep(facts, document, output=output, results=RESULT, docs=DOCUMENT, publish=publish)
     console.print(markdown_table(found), soft_wrap=True)
-    console.print(f"{output / RESULT.name}, {DOCUMENT.name}")
+    console.print(written)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import pytest
 import torch
 from amaranth.sim import Simulator
 
-from golden.twin.quantiser import affine_codes, fp16_of_fixed
+from golden.twin.numbers import fp16_fields
+from golden.twin.quantiser import affine_codes, fixed_of_fp16, fp16_of_fixed
 from hw.cores.quantiser.code_divider import CodeDivider
 from hw.study.codes import DIVIDERS, ReciprocalDivider, reciprocal_bits
 
@@ -20,7 +21,7 @@ Case = tuple[int, int, int]
 
 
 def mantissa(scale: int) -> int:
-    return scale & 1023 | (1024 if scale >> 10 else 0)
+    return int(fp16_fields(torch.tensor(scale))[1])
 
 
 def codes_of(unit: CodeDivider, cases: list[Case], bits: int) -> list[int]:
@@ -65,9 +66,7 @@ def random_cases(bits: int, ratio: int, seed: int, count: int) -> list[Case]:
     for number in range(count):
         scale = rng.randrange(168, widest + 1)
         minimum = rng.choice([rng.randrange(0x7C00), 0x8000 | rng.randrange(1, 0x7C00)])
-        sign, field = -1 if minimum >> 15 else 1, minimum >> 10 & 31
-        start = sign * mantissa(minimum & 0x7FFF) << max(field, 1) - 1
-        step = mantissa(scale) << max(scale >> 10, 1) - 1
+        start, step = fixed_of_fp16(torch.tensor([minimum, scale])).tolist()
         halves = number % (2 ** (bits + 1) + 6) - 3
         x = start + halves * step // (2 * ratio) + rng.choice([-1, 0, 0, 0, 1])
         cases.append((max(-LARGEST, min(LARGEST, x)), scale, minimum))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from golden.twin.quantiser import fp16_of_fixed, keep_largest
+from golden.twin.quantiser import fixed_of_fp16, fp16_of_fixed, keep_largest
 from hw.cores.quantiser.largest_mask import LargestMask
 from tb.harness import Run, pack, simulate
 
@@ -38,8 +38,9 @@ def random_groups(shape: str, seed: int, count: int) -> tuple[Tensor, Tensor, Te
         codes.append([rng.choice(levels) for _ in range(group)])
         # Few mantissa bits, so that half the sum of two codes' distances is an FP16 number, too.
         scale = rng.choice([168, 0x3C00, 0x4800, 0x3D00, rng.randrange(168, 0x6800)])
-        step = (scale & 1023 | (1024 if scale >> 10 else 0)) << max(scale >> 10, 1) - 1
-        middle = torch.tensor(-step * rng.randrange(-2, 2 ** (bits + 1)))
+        middle = torch.tensor(
+            -int(fixed_of_fp16(torch.tensor(scale))) * rng.randrange(-2, 2 ** (bits + 1))
+        )
         off = rng.choice([0, 0, 0, 1, -1])
         minimum = int(fp16_of_fixed(middle)) + off
         scales.append(scale)

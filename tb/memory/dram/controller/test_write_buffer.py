@@ -14,7 +14,7 @@ from hw.memory.dram.controller import ControllerConfig
 from hw.memory.dram.controller.distances import Distances
 from hw.memory.dram.controller.write_buffer import WriteBuffer
 from tb.formal.mutant import mutant
-from tb.memory.dram.controller.clocked import refutes, run
+from tb.memory.dram.controller.clocked import DATA_PATHS, refutes, run
 
 REQUESTS = 20
 NOTHING = (1 << BEAT_BYTES) - 1
@@ -159,17 +159,7 @@ def check(name: str, gear: int, number: int, seed: int, unit: type = WriteBuffer
     assert ended == list(range(REQUESTS))
 
 
-@pytest.mark.parametrize(
-    ("name", "gear", "number"),
-    [
-        ("hbm2-2000", 1, 0),
-        ("hbm2-2000", 2, 0),
-        ("hbm2-2000", 2, 1),
-        ("lpddr5-6400-x16", 2, 0),
-        ("ddr4-3200", 1, 0),
-        ("ddr4-3200", 2, 0),
-    ],
-)
+@pytest.mark.parametrize(("name", "gear", "number"), DATA_PATHS)
 def test_writes_arrive(name: str, gear: int, number: int, seed: int) -> None:
     check(name, gear, number, seed)
 
