@@ -66,7 +66,7 @@ def compress_cache(
     """The cache as the decode step of the newest of T tokens finds it.
 
     All tokens enter through the tail, so a window closes on what the tail held of it: keys of
-    ``key_bits`` and values of ``tail_value_bits`` bits, dequantised. There is no second copy.
+    ``key_bits`` and values of ``tail_value_bits`` bits. There is no second copy.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def compress_cache(
     config.check_cache(context, head_dim)
     closed = config.closed_tokens(context)
     entry = compress_tail(keys, values, config)
-    entered_keys, entered_values = dequantise_tail(entry, config)
+    entered_values = dequantise_tail(entry, config)[1]
 
     def windows(x: Tensor) -> Tensor:
         count = closed // config.window
@@ -94,17 +94,13 @@ def compress_cache(
     return CompressedCache(
         context=context,
         closed=compress_window(
-            windows(entered_keys),
+            entry.keys.each(windows),
             windows(entered_values),
             windows(sums.unsqueeze(-1)).squeeze(-1),
             config,
         ),
         tail=Tail(
-            keys=Quantised(
-                entry.keys.codes[..., closed:, :],
-                entry.keys.scale[..., closed:, :],
-                entry.keys.minimum[..., closed:, :],
-            ),
+            keys=entry.keys.each(lambda part: part[..., closed:, :]),
             value_codes=entry.value_codes[..., closed:, :],
             value_scale=entry.value_scale[..., closed:],
         ),

@@ -18,6 +18,7 @@ from golden.quality.storage import (
 )
 from golden.reference import base_keys, compress_tail, compress_window, dequantise_tail
 from golden.reference.compress import dequantise_window
+from golden.reference.quantiser import quantise
 from hw.config import AttentionConfig, preset
 from hw.formats import KVFormat
 from hw.selection import selection_policy
@@ -90,7 +91,8 @@ class _Closed:
         def windows(x: Tensor, dimension: int) -> Tensor:
             return x.cpu().unflatten(dimension, (-1, config.window))
 
-        window = compress_window(windows(keys, -2), windows(values, -2), windows(sums, -1), config)
+        entered = quantise(windows(keys, -2), config.key_bits, config.group)
+        window = compress_window(entered, windows(values, -2), windows(sums, -1), config)
         coded = (base_keys(window), *dequantise_window(window, config))
         # [B, G, windows, chunks of the window, ...] to [B, G, chunks, ...].
         return _Closed(*(x.flatten(2, 3).to(device, torch.float32) for x in coded))
