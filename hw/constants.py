@@ -45,6 +45,8 @@ SHIFT_MAX = 63
 SHIFT_BITS = 6
 #: Fraction bits of the softmax sum.
 SUM_FRACTION = 20
+#: Fraction bits of the saliency of a tail token.
+SALIENCY_FRACTION = 20
 #: Output element: signed, saturating.
 OUTPUT_BITS = 32
 OUTPUT_FRACTION = 15
