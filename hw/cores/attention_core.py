@@ -20,6 +20,7 @@ from hw.cores.score_unit import ScoreUnit
 from hw.cores.selector import Selector
 from hw.cores.sequencer import Sequencer
 from hw.cores.softmax import Softmax
+from hw.cores.sum_reciprocal import SumReciprocal
 from hw.cores.unpacker import Unpacker
 from hw.cores.value_accumulator import ValueAccumulator
 from hw.counters import Counter, CounterBank
@@ -245,16 +246,19 @@ class AttentionCore(wiring.Component):
     def _connect_results(
         self, m: Module, softmax: Softmax, normaliser: Normaliser, retire: JobRetire
     ) -> None:
-        """Statistics go to the normaliser and to the completion; output beats are counted."""
+        """Statistics go to the completion and, as reciprocals, to the normaliser."""
         m.submodules.statistics = queue = StreamFIFO(softmax.statistics.payload.shape(), depth=2)
         wiring.connect(m, queue.output, retire.statistics)
+        m.submodules.reciprocal = reciprocal = SumReciprocal(self._config)
+        wiring.connect(m, reciprocal.reciprocals, normaliser.reciprocals)
         statistics = softmax.statistics
         m.d.comb += [
             queue.input.payload.eq(statistics.payload),
-            queue.input.valid.eq(statistics.valid & normaliser.statistics.ready),
-            normaliser.statistics.payload.sum.eq(statistics.payload.sum),
-            normaliser.statistics.valid.eq(statistics.valid & queue.input.ready),
-            statistics.ready.eq(queue.input.ready & normaliser.statistics.ready),
+            queue.input.valid.eq(statistics.valid & reciprocal.sums.ready),
+            reciprocal.sums.payload.sum.eq(statistics.payload.sum),
+            reciprocal.sums.payload.maximum.eq(statistics.payload.maximum),
+            reciprocal.sums.valid.eq(statistics.valid & queue.input.ready),
+            statistics.ready.eq(queue.input.ready & reciprocal.sums.ready),
         ]
         sent = Signal()
         wiring.connect(m, normaliser.output, wiring.flipped(self.output))

@@ -33,6 +33,7 @@ from hw.cores.score_unit import ScoreUnit
 from hw.cores.selector import Selector
 from hw.cores.sequencer import Sequencer
 from hw.cores.softmax import Softmax
+from hw.cores.sum_reciprocal import SumReciprocal
 from hw.cores.unpacker import Unpacker
 from hw.cores.value_accumulator import ValueAccumulator
 from hw.cores.value_unpacker import ValueUnpacker
@@ -106,6 +107,7 @@ SLOW: list[Callable[[AttentionConfig], wiring.Component]] = [
     ScoreUnit,
     Sequencer,
     Softmax,
+    SumReciprocal,
     Unpacker,
     ValueAccumulator,
     ValueUnpacker,

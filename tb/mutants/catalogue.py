@@ -42,6 +42,7 @@ UNITS: dict[str, str] = {
     "ContributionMerge": "merge",
     "ValueAccumulator": "accumulator",
     "Normaliser": "normaliser",
+    "SumReciprocal": "reciprocal",
     "CounterBank": "counters",
     "StreamRegister": r"\w+_register|score_unit_(multiplied|finished)",
     "StreamFIFO": rf"({_QUEUES})(_queue)?",
@@ -460,8 +461,8 @@ FAULTS: tuple[Fault, ...] = (
         killed_by=_FUSED,
     ),
     Fault(
-        name="normaliser-quotient",
-        module="normaliser",
+        name="reciprocal-quotient",
+        module="reciprocal",
         kind="off by one",
         description="the last bit of a reciprocal is not computed",
         statement="<bits_left> = 5'h11",

@@ -117,9 +117,7 @@ class ReadPlan(wiring.Component):
         keys = self._walks[Section.KEYS]
         due = Signal(range(self._chunks + self._tiles + 1))
         now_due = Signal.like(due)
-        m.d.comb += now_due.eq(
-            Mux(section == Section.KEYS, due - self._tiles, due + self._chunks)
-        )
+        m.d.comb += now_due.eq(Mux(section == Section.KEYS, due - self._tiles, due + self._chunks))
         with m.If(moves):
             with m.If(section == Section.HEADER):
                 with m.If(headers.last):

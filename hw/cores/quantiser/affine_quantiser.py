@@ -75,9 +75,7 @@ class AffineQuantiser(wiring.Component):
         A parameter has an illegal value.
     """
 
-    def __init__(
-        self, *, bits: int, group: int, lanes: int, base_every: int | None = None
-    ) -> None:
+    def __init__(self, *, bits: int, group: int, lanes: int, base_every: int | None = None) -> None:
         if lanes not in LANES:
             raise ValueError(f"lanes must be one of {LANES}, not {lanes!r}")
         if group < 2 * lanes or group % lanes:
@@ -178,7 +176,9 @@ class AffineQuantiser(wiring.Component):
         most: Value = Mux(first, start, high)
         has_bases = (place & (self._base_beats - 1)) == 0
         for i in range(self._lanes):
-            number = Mux(has_bases, 0, beat.payload[i]) if i in self._base_lanes else beat.payload[i]
+            number = (
+                Mux(has_bases, 0, beat.payload[i]) if i in self._base_lanes else beat.payload[i]
+            )
             lower = Signal(signed(FIXED_BITS), name=f"least_{i}")
             higher = Signal(signed(FIXED_BITS), name=f"most_{i}")
             m.d.comb += [

@@ -129,9 +129,7 @@ def closed_windows(tail: Tail, config: AttentionConfig) -> CompressedWindow:
         return x.unflatten(0, (-1, config.window))
 
     values = dequantise_tail(tail, config)[1]
-    return compress_window(
-        tail.keys.each(windows), windows(values), windows(tail.saliency), config
-    )
+    return compress_window(tail.keys.each(windows), windows(values), windows(tail.saliency), config)
 
 
 @dataclass(frozen=True)
@@ -272,7 +270,12 @@ class System:
             pins.set("memory_write__data__ready", self.writes.ready())
             pins.offer("memory_write__written", self.writes.end(now))
             pins.exchange(context)
-            for name in ("answer", "memory__request", "memory_write__request", "memory_write__data"):
+            for name in (
+                "answer",
+                "memory__request",
+                "memory_write__request",
+                "memory_write__data",
+            ):
                 offered = pins.get(f"{name}__payload") if pins.get(f"{name}__valid") else None
                 assert waiting.get(name) in (None, offered), f"{name} did not stay"
                 waiting.pop(name, None)
