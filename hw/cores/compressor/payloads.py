@@ -15,13 +15,15 @@ WORD_ADDRESS_BITS = ADDRESS_BITS - 2
 WORD_BITS = 32
 BURST_WORDS = BURST_BITS // WORD_BITS
 
-#: A burst to be written: its number in the memory, an enable for each 4 bytes, and whether it is
-#: the last one of its source in the window.
+#: Bytes that an enable of a burst is for.
+ENABLED_BYTES = 2
+#: A burst to be written: its number in the memory, an enable for each 2 bytes, and whether it is
+#: the last one of its source in the window, or of its token.
 BURST = data.StructLayout(
     {
         "address": BURST_ADDRESS_BITS,
         "data": BURST_BITS,
-        "enable": BURST_WORDS,
+        "enable": BURST_BYTES // ENABLED_BYTES,
         "last": 1,
     }
 )

@@ -5,10 +5,8 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import BEAT_BITS, BEAT_BYTES
-from hw.cores.compressor.payloads import BURST, BURST_BITS, BURST_WORDS
+from hw.cores.compressor.payloads import BURST, BURST_BITS, ENABLED_BYTES
 from hw.memory.port import BURST_BEATS, write_port
-
-_WORD_BYTES = BEAT_BYTES * BURST_BEATS // BURST_WORDS
 
 
 class RecordWriter(wiring.Component):
@@ -104,7 +102,7 @@ class RecordWriter(wiring.Component):
                 tag.eq(next_tag),
                 busy[next_tag].eq(1),
             ]
-        enables = Cat(bit.replicate(_WORD_BYTES) for bit in burst.enable)
+        enables = Cat(bit.replicate(ENABLED_BYTES) for bit in burst.enable)
         m.d.comb += [
             request.valid.eq(asking),
             request.p.address.eq(burst.address << (BURST_BITS // 8 - 1).bit_length()),
