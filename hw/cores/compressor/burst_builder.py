@@ -15,7 +15,7 @@ HALF_ADDRESS_BITS = ADDRESS_BITS - (ENABLED_BYTES - 1).bit_length()
 _SIZES = range((BEAT_BITS // HALF_BITS).bit_length())
 
 #: 1, 2, 4 or 8 halves, as many as ``size`` is the logarithm of, at an address in halves that is a
-#: multiple of them. After ``end`` the burst leaves even if it is not full.
+#: multiple of them. After ``end`` the burst leaves even if it is not full, and ends a run.
 PIECE = data.StructLayout(
     {
         "address": HALF_ADDRESS_BITS,
@@ -37,7 +37,7 @@ class BurstBuilder(wiring.Component):
     -------
     pieces : In(stream of PIECE)
     bursts : Out(stream of BURST)
-        ``last`` is that of the burst's last piece.
+        Of record 0; ``end`` and ``last`` are those of the burst's last piece.
     """
 
     def __init__(self) -> None:
@@ -73,6 +73,7 @@ class BurstBuilder(wiring.Component):
                 halves.eq((spread & chosen) | (halves & ~chosen)),
                 kept.eq(kept | enable),
                 bursts.p.address.eq(piece.address[place_bits:]),
+                bursts.p.end.eq(piece.end),
                 bursts.p.last.eq(piece.last),
                 bursts.valid.eq(full),
             ]

@@ -136,23 +136,24 @@ class TailAppender(wiring.Component):
         m.d.comb += [
             here.eq(Mux(begin, starts[part], address)),
             piece.address.eq(here),
-            piece.end.eq(end),
             piece.last.eq(end & (part == Part.VALUES)),
         ]
         with m.Switch(part):
             for kind, (pieces, halves, valid) in parts.items():
                 size = len(halves) // HALF_BITS
                 step: int | Value = size
+                run_end: Value = end
                 if kind == Part.VALUES:
                     # A burst of each token, then the next tile.
-                    upper = here[(HALVES - 1).bit_length() - 1]
-                    step = Mux(upper, config.chunk * HALVES - HALVES // 2, size)
+                    run_end = here[(HALVES - 1).bit_length() - 1]
+                    step = Mux(run_end, config.chunk * HALVES - HALVES // 2, size)
                 with m.Case(kind):
                     m.d.comb += [
                         builder.pieces.valid.eq(valid),
                         piece.data.eq(halves),
                         piece.size.eq(size.bit_length() - 1),
                         end.eq(count == pieces - 1),
+                        piece.end.eq(run_end),
                     ]
                     with m.If(done):
                         m.d.sync += address.eq(here + step)

@@ -52,7 +52,8 @@ def bursts_of(pieces: list[dict[str, int]]) -> list[dict[str, int]]:
         data |= bits << place * HALF_BITS
         enable |= (1 << size) - 1 << place
         if piece["end"] or place + size == HALVES:
-            found.append({"address": number, "data": data, "enable": enable, "last": piece["last"]})
+            flags = {"record": 0, "end": piece["end"], "last": piece["last"]}
+            found.append({"address": number, "data": data, "enable": enable, **flags})
             data = enable = 0
     return found
 

@@ -133,10 +133,12 @@ def check(name: str, tokens: Tokens, **options: Any) -> Run:
     config, address = CONFIGS[name], 96
     layout = KVFormat(config)
     parts = written(config, tokens)
-    wanted: list[tuple[int, int]] = []
+    #: Burst, whether it ends its part, and whether it is the token's last one.
+    wanted: list[tuple[int, int, int]] = []
     for of_token in parts:
-        numbers = [number for part in of_token for number in bursts_of(part, address)]
-        wanted += [(number, 0) for number in numbers[:-1]] + [(numbers[-1], 1)]
+        for part in of_token:
+            *others, end = bursts_of(part, address)
+            wanted += [(number, 0, 0) for number in others] + [(end, 1, int(part is of_token[-1]))]
     run = simulate(
         device(name),
         name=f"tail_appender_{name}",
@@ -147,7 +149,7 @@ def check(name: str, tokens: Tokens, **options: Any) -> Run:
     size = layout.tail_blocks * layout.tail_block_bytes
     found: list[int | None] = [None] * size
     items = [unpack(BURST, item) for item in run.outputs["bursts"]]
-    assert [(item["address"], item["last"]) for item in items] == wanted
+    assert [(item["address"], item["end"], item["last"]) for item in items] == wanted
     for item in items:
         start = item["address"] * BURST_BYTES - address
         data = item["data"].to_bytes(BURST_BYTES, "little")
