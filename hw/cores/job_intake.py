@@ -15,7 +15,15 @@ ADDRESS_BITS = 32
 
 def ticket_layout(config: AttentionConfig) -> data.StructLayout:
     """What the retiring side needs to know of a job."""
-    return data.StructLayout({"job_id": 16, "slot": slot_bits(config), "status": Status})
+    return data.StructLayout(
+        {
+            "job_id": 16,
+            "slot": slot_bits(config),
+            "status": Status,
+            #: As the descriptor has it, legal or not.
+            "mode": 8,
+        }
+    )
 
 
 class JobIntake(wiring.Component):
@@ -141,6 +149,7 @@ class JobIntake(wiring.Component):
             self.ticket.payload.job_id.eq(job.job_id),
             self.ticket.payload.slot.eq(slot),
             self.ticket.payload.status.eq(status),
+            self.ticket.payload.mode.eq(job.mode),
         ]
         advance = Signal()
         m.d.sync += in_flight.eq(in_flight + advance - self.retired)
