@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from golden.memory_image.image import Placement
+from golden.reference import to_fp16
 from hw.config import BEAT_BITS, AttentionConfig
 from hw.formats import FP16_BITS, job_fields
 
@@ -119,3 +120,14 @@ def query_codes(beats: list[int], config: AttentionConfig) -> Tensor:
         for i in range(QUERY_ELEMENTS)
     ]
     return torch.tensor(elements, dtype=torch.int64).reshape(config.rows, config.head_dim)
+
+
+def token_beats(key: Tensor, value_codes: Tensor, config: AttentionConfig) -> list[int]:
+    """A new token as ``token`` payloads: the key in FP16, then the codes of the value.
+
+    ``key`` is ``[d]``, numbers of FP16; ``value_codes`` ``[d]``, of ``tail_value_bits`` bits.
+    """
+    row = to_fp16(key).numpy().astype("<u2").tobytes()
+    row += value_codes.numpy().astype(f"<i{config.tail_value_bits // 8}").tobytes()
+    size = BEAT_BITS // 8
+    return [int.from_bytes(row[i : i + size], "little") for i in range(0, len(row), size)]

@@ -1,0 +1,86 @@
+"""A decode core and its memory, as one component that the harness can run."""
+
+from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hw.config import BEAT_BITS, AttentionConfig
+from hw.cores.decode_core import DecodeCore
+from hw.counters import Counter
+
+_STREAMS = ("job", "query", "selection", "output", "completion")
+
+
+class GenerationBench(wiring.Component):
+    """`DecodeCore` behind the model ``writable_memory``, whose log is marked with completions.
+
+    Parameters
+    ----------
+    config : AttentionConfig
+
+    Members
+    -------
+    job, query, token : In(stream), selection, output, completion : Out(stream)
+        Those of the core.
+    beats_read, beats_written : Out(32)
+        Counts of the memory model.
+    events : Out(32) for each of the core's ``events``, by name.
+    """
+
+    def __init__(self, config: AttentionConfig) -> None:
+        self._config = config
+        self._core = DecodeCore(config)
+        members = self._core.signature.members
+        super().__init__(
+            {
+                **{name: members[name] for name in _STREAMS},
+                "token": In(stream.Signature(BEAT_BITS)),
+                "beats_read": Out(32),
+                "beats_written": Out(32),
+                **{counter.name: Out(32) for counter in self._core.events},
+            }
+        )
+
+    @property
+    def events(self) -> list[Counter]:
+        """Events of the core that are counted."""
+        return self._core.events
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.core = core = self._core
+        for name in (*_STREAMS, "token"):
+            ours, its = flipped(getattr(self, name)), getattr(core, name)
+            connect(m, *((ours, its) if self.signature.members[name].flow == In else (its, ours)))
+        completed = Signal(32)
+        with m.If(self.completion.valid & self.completion.ready):
+            m.d.sync += completed.eq(completed + 1)
+        for counter in core.events:
+            count = getattr(self, counter.name)
+            m.d.sync += count.eq(count + counter.event)
+        ports: dict[str, object] = {}
+        read, write = core.memory, core.memory_write
+        for prefix, port, out in (
+            ("request", read.request, True),
+            ("response", read.response, False),
+            ("write__request", write.request, True),
+            ("write__data", write.data, True),
+            ("write__written", write.written, False),
+        ):
+            given, taken = ("i", "o") if out else ("o", "i")
+            ports[f"{given}_{prefix}__valid"] = port.valid
+            ports[f"{given}_{prefix}__payload"] = port.payload
+            ports[f"{taken}_{prefix}__ready"] = port.ready
+        m.submodules.memory = Instance(
+            "writable_memory",
+            p_BYTES=self._config.memory_bytes,
+            p_TAG_BITS=len(read.request.payload.tag),
+            p_WRITE_TAG_BITS=len(write.request.payload.tag),
+            i_clk=ClockSignal(),
+            i_rst=ResetSignal(),
+            i_mark=completed,
+            o_beats=self.beats_read,
+            o_written=self.beats_written,
+            **ports,
+        )
+        return m

@@ -1,0 +1,165 @@
+"""Run a decode core on golden steps and compare every word and every byte."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from golden.generation import Generation
+from hw.config import BEAT_BYTES, AttentionConfig
+from hw.cores.job_retire import completion_layout
+from hw.cores.payloads import chunk_bits
+from hw.formats import Status
+from tb.generation.bench import GenerationBench
+from tb.harness import Run, Stall, simulate, unpack
+from tb.harness.files import BUILD_ROOT, REPOSITORY
+
+MEMORY_MODEL = REPOSITORY / "tb" / "models" / "ideal_memory.sv"
+_LISTED = 8
+
+
+class Mismatch(AssertionError):
+    """The core did not give what the twin gives; the message lists the first differences."""
+
+
+@dataclass(frozen=True)
+class GenerationRun:
+    """One simulation."""
+
+    run: Run
+    #: Counts of the core's events and of the memory model.
+    counts: dict[str, int]
+    #: Steps whose caches were compared with the memory, and windows that had closed in them.
+    compared: int
+    closed: int
+
+
+@cache
+def bench(config: AttentionConfig) -> GenerationBench:
+    """One component per configuration, so that all runs share its elaboration and build."""
+    return GenerationBench(config)
+
+
+def run_generation(
+    golden: Generation,
+    *,
+    seed: int = 1,
+    stall: Stall = 0.0,
+    memory: dict[str, int] | None = None,
+    reset_at: int | None = None,
+) -> GenerationRun:
+    """Simulate the steps; compare outputs, selections, statistics, and the caches after each.
+
+    Parameters
+    ----------
+    stall
+        Probability of a stall per cycle on every stream of the core.
+    memory
+        Options of the memory model without their prefix.
+
+    Raises
+    ------
+    Mismatch
+        Something differs from the twin, or was written where nothing may be.
+    SimulationError
+        The core hangs, sends too much, or breaks a stream's rule.
+    """
+    config = golden.config
+    directory = BUILD_ROOT / "generation"
+    directory.mkdir(parents=True, exist_ok=True)
+    image, log = directory / f"{seed}-{id(golden)}.bin", directory / f"{seed}-{id(golden)}.log"
+    image.write_bytes(golden.image)
+    component = bench(config)
+    events = [counter.name for counter in component.events]
+    steps = golden.steps
+    run = simulate(
+        component,
+        name=f"generation_{config.name}".replace("-", "_"),
+        inputs={
+            "job": [step.job for step in steps],
+            "query": [beat for step in steps for beat in step.query],
+            "token": [beat for step in steps for beat in step.token],
+        },
+        outputs={
+            "selection": sum(len(step.result.selection) for step in steps),
+            "output": len(steps) * config.rows * config.head_dim // 4,
+            "completion": len(steps),
+        },
+        observe=["beats_read", "beats_written", *events],
+        stall=stall,
+        seed=seed,
+        reset_at=reset_at,
+        max_cycles=20_000 * len(steps),
+        sources=[MEMORY_MODEL],
+        plusargs=[
+            f"+memory_image={image}",
+            f"+memory_log={log}",
+            *(f"+memory_{name}={value}" for name, value in (memory or {}).items()),
+        ],
+    )
+    wrong = _differences(golden, run)
+    wrong += _written(golden, log)
+    image.unlink()
+    log.unlink()
+    if wrong:
+        shown = "\n".join(wrong[:_LISTED])
+        raise Mismatch(f"{len(wrong)} differences from the twin:\n{shown}")
+    return GenerationRun(run, dict(run.observed), len(steps), sum(step.closes for step in steps))
+
+
+def _differences(golden: Generation, run: Run) -> list[str]:
+    """What came out, against the steps."""
+    config, wrong = golden.config, []
+    outputs, chosen = iter(run.outputs["output"]), iter(run.outputs["selection"])
+    low = (1 << chunk_bits(config)) - 1
+    for number, (step, item) in enumerate(
+        zip(golden.steps, run.outputs["completion"], strict=True)
+    ):
+        found: dict[str, Any] = unpack(completion_layout(config), item)
+        beats = config.rows * config.head_dim // 4
+        words: list[int] = []
+        for _ in range(beats):
+            beat = next(outputs)
+            words += [((beat >> 32 * i & 0xFFFFFFFF) ^ 1 << 31) - (1 << 31) for i in range(4)]
+        found["output"] = words
+        found["selection"] = [next(chosen) & low for _ in step.result.selection]
+        wanted = {
+            "job_id": number & 0xFFFF,
+            "status": int(Status.OK),
+            "maximum": step.result.maximum.tolist(),
+            "sum": step.result.sum.tolist(),
+            "selection": step.result.selection.tolist(),
+            "output": step.result.output.flatten().tolist(),
+        }
+        where = f"step {number} (cache {step.cache}, context {step.context})"
+        wrong += [
+            f"{where}: {name} must be {value}, not {found[name]}"
+            for name, value in wanted.items()
+            if found[name] != value
+        ]
+    return wrong
+
+
+def _written(golden: Generation, log: Path) -> list[str]:
+    """The memory after each step, from the log of what was written."""
+    memory, wrong = bytearray(golden.image), []
+    lines = iter(log.read_text().splitlines())
+    line = next(lines, None)
+    for number, step in enumerate(golden.steps):
+        while line is not None and int(line.split()[0], 16) <= number:
+            _write(memory, line)
+            line = next(lines, None)
+        where = f"step {number} (cache {step.cache}, context {step.context})"
+        wrong += [f"{where}: {text}" for text in golden.differences(bytes(memory), step)]
+        if wrong:
+            break
+    return wrong
+
+
+def _write(memory: bytearray, line: str) -> None:
+    _, word, data, enable = (int(field, 16) for field in line.split())
+    for byte in range(BEAT_BYTES):
+        if enable >> byte & 1:
+            memory[word * BEAT_BYTES + byte] = data >> 8 * byte & 255

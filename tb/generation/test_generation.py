@@ -1,0 +1,46 @@
+"""Sequences that grow in hardware: outputs of every step, and the memory after it, as the twin."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from golden.generation import Generation, generate
+from golden.tensors import CASES
+from hw.config import AttentionConfig, preset
+from tb.generation.runner import run_generation
+
+TINY = replace(preset("tiny"), memory_bytes=1 << 18)
+
+
+def make(config: AttentionConfig, lengths: list[tuple[int, int]], seed: int) -> Generation:
+    """Caches with a prompt and a last context each, in random order."""
+    print(f"generation of seed {seed}")
+    rng = random.Random(seed)
+    kinds = ["random", "sink", "outlier_channels"]
+    tensors = [CASES[kinds[i % 3]](config, last, seed + i) for i, (_, last) in enumerate(lengths)]
+    order = [i for i, (prompt, last) in enumerate(lengths) for _ in range(last - prompt)]
+    rng.shuffle(order)
+    return generate(tensors, [prompt for prompt, _ in lengths], order, config)
+
+
+def test_a_first_step(seed: int) -> None:
+    """One token, into an empty cache."""
+    run_generation(make(TINY, [(0, 1)], seed))
+
+
+def test_sequences(seed: int) -> None:
+    """From nothing over the first window that closes, and around the budget."""
+    golden = make(TINY, [(0, 50), (30, 70), (79, 100)], seed)
+    found = run_generation(golden)
+    assert found.closed == found.counts["windows_closed"] > 4
+    assert found.counts["tokens_appended"] == len(golden.steps)
+
+
+@pytest.mark.parametrize("stall", [0.4])
+def test_stalls(stall: float, seed: int) -> None:
+    golden = make(TINY, [(20, 50), (47, 50)], seed)
+    memory = {"latency_max": 40, "shuffle": 1, "request_stall": 60, "response_gap": 60}
+    run_generation(golden, seed=seed, stall=stall, memory=memory)
