@@ -100,19 +100,25 @@ class TileTransposer(wiring.Component):
         # Out: of a tile the rows (half of the channels, top bit and rest of the row).
         row = Signal(range(tile_beats))
         upper = row[row_bits]
-        tile = of_tile.bit_select(begin[1:], 1)
-        there = (row != 0) | Mux(tile, level >= tile_beats, level != 0)
+        tile = Signal()
+        there = Signal()
         first = Signal(range(depth))
-        m.d.comb += first.eq(begin + Cat(row[-1], row[:row_bits]))
+        m.d.comb += [
+            tile.eq(of_tile.bit_select(begin[1:], 1)),
+            there.eq((row != 0) | Mux(tile, level >= tile_beats, level != 0)),
+            first.eq(begin + Cat(row[-1], row[:row_bits])),
+        ]
         control = data.StructLayout(
             {"valid": 1, "tile": 1, "row": row_bits, "error": 1, "last": 1},
         )
         #: The row that the memory's output registers hold.
         held = Signal(data.StructLayout({"valid": 1, "tile": 1, "row": row_bits, "upper": 1}))
         shift = Signal()
-        load = shift | ~held.valid
-        issue = load & there
+        load = Signal()
+        issue = Signal()
         m.d.comb += [
+            load.eq(shift | ~held.valid),
+            issue.eq(load & there),
             read_0.en.eq(issue),
             read_1.en.eq(issue),
             read_0.addr.eq(first + Mux(tile & upper, lanes, 0)),
@@ -191,8 +197,8 @@ class TileTransposer(wiring.Component):
         cross = Signal(name=f"cross_{bit}")
         kept = Signal(BEAT_BITS // 2, name=f"kept_{bit}")
         passed = Signal(BEAT_BITS // 2, name=f"passed_{bit}")
-        waiting = _delayed(m, high, delay, shift)
-        late = _delayed(m, kept, delay, shift)
+        waiting = _delayed(m, high, delay, shift, reset_less=True)
+        late = _delayed(m, kept, delay, shift, reset_less=True)
         m.d.comb += [
             low.eq(Cat(*(x for lane, x in enumerate(lanes) if not lane >> bit & 1))),
             high.eq(Cat(*(x for lane, x in enumerate(lanes) if lane >> bit & 1))),
@@ -220,10 +226,12 @@ def _bytes(beat: Value) -> list[Value]:
     return [beat[8 * i : 8 * i + 8] for i in range(BEAT_BYTES)]
 
 
-def _delayed(m: Module, value: Value, count: int, shift: Signal) -> Value:
+def _delayed(
+    m: Module, value: Value, count: int, shift: Signal, *, reset_less: bool = False
+) -> Value:
     """``value`` as it was ``count`` shifts ago."""
     for _ in range(count):
-        register = Signal(value.shape())
+        register = Signal(value.shape(), reset_less=reset_less)
         with m.If(shift):
             m.d.sync += register.eq(value)
         value = register
