@@ -262,7 +262,7 @@ class AttentionCore(wiring.Component):
             ticket.ready.eq(tickets.input.ready & allowed),
             announced.valid.eq(planned.valid | (ticket.valid & refused & tickets.input.ready)),
             announced.payload.refused.eq(~planned.valid),
-            announced.payload.mode.eq(ticket.payload.mode),
+            announced.payload.mode.eq(intake.ticket_mode),
             announced.payload.job.eq(planned.payload),
             announced.payload.value_scale.eq(Array(list(intake.value_scale))[planned.payload.slot]),
             planned.ready.eq(announced.ready),
