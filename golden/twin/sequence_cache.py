@@ -16,7 +16,7 @@ from golden.reference import (
 from golden.reference.quantiser import symmetric_values
 from golden.twin.attention import JobResult, attention
 from hw.config import AttentionConfig
-from hw.constants import SALIENCY_BITS
+from hw.formats import SALIENCY_BITS
 
 
 class SequenceCache:
@@ -57,7 +57,12 @@ class SequenceCache:
     @property
     def cache(self) -> CompressedCache:
         """The cache as the next `attend` finds it."""
-        tail = Tail(keys=self._keys, value_codes=self._value_codes, value_scale=self._value_scale)
+        tail = Tail(
+            keys=self._keys,
+            value_codes=self._value_codes,
+            value_scale=self._value_scale,
+            saliency=self.saliency,
+        )
         return CompressedCache(context=self.context, closed=self._closed, tail=tail)
 
     def append(

@@ -22,7 +22,7 @@ from golden.twin.steps import (
 )
 from hw.config import BEAT_BYTES, AttentionConfig, preset
 from hw.cores.payloads import BEAT, SegmentKind, key_tag, segment_header, work_layout
-from hw.formats import KVFormat, Mode
+from hw.formats import SALIENCY_BITS, KVFormat, Mode
 from tb.cores.side_by_side import SideBySide
 from tb.harness import Run, pack, simulate, unpack
 
@@ -213,7 +213,7 @@ class Cache:
         self.tail = self._tail(tail)
         self.base_bytes = pack_base_blocks(CompressedWindow(**with_bases), config)
         self.chunk_bytes = pack_chunks(window, config)
-        self.tail_bytes = pack_tail(self.tail, config)
+        self.tail_bytes = pack_tail(self.tail, tail, config)
 
     def _numbers(self, bits: int, *shape: int) -> Tensor:
         top = (1 << bits) - 1
@@ -272,6 +272,7 @@ class Cache:
             ),
             value_codes=self._numbers(c.tail_value_bits, tokens, c.head_dim) - sign,
             value_scale=self._fp16(tokens),
+            saliency=self._numbers(SALIENCY_BITS, tokens),
         )
 
     def base_keys(self, block: int, slot: int = 0) -> Segment:

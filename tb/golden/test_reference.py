@@ -387,6 +387,24 @@ def test_cache_shapes(context: int) -> None:
     assert torch.equal(cache.tail.keys.codes, whole.keys.codes[closed:])
 
 
+def test_saliency_of_the_tail() -> None:
+    """In units of 2**-20, half up, within 32 bits; 0 where no sum is given."""
+    tensors = random_tensors(TINY, 40, 1)
+    sums = torch.zeros(40, dtype=torch.float64)
+    given = [1.0, 2.5 * 2**-20, 2.49 * 2**-20, 4095.9, 4096.0, 1e9]
+    sums[16:22] = torch.tensor(given, dtype=torch.float64)
+    sums[39] = 0.5
+    tail = compress_cache(tensors.keys, tensors.values, sums, TINY).tail
+    wanted = [1 << 20, 3, 2, round(4095.9 * 2**20), (1 << 32) - 1, (1 << 32) - 1]
+    assert tail.saliency.dtype == torch.int64
+    assert tail.saliency.tolist() == [*wanted, *[0] * 17, 1 << 19]
+    shorter = compress_cache(tensors.keys, tensors.values, sums[:18], TINY).tail
+    assert shorter.saliency.tolist() == [1 << 20, 3, *[0] * 22]
+    none = compress_cache(tensors.keys, tensors.values, sums[:16], TINY).tail
+    assert not none.saliency.any()
+    assert not compress_tail(tensors.keys, tensors.values, TINY).saliency.any()
+
+
 def test_closed_windows_never_change() -> None:
     tensors = random_tensors(TINY, 120, 2)
     sums = saliency(tensors.queries, tensors.keys, TINY)
