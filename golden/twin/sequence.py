@@ -144,6 +144,7 @@ def formal_pass(job: PlannedJob, selection: list[int], config: AttentionConfig) 
                 bursts=value_bytes // BURST_BYTES,
                 slot=job.slot,
                 present_less_one=config.chunk - 1,
+                dense=dense,
                 wide=value_kind == "TAIL_VALUES" and wide,
             )
         )

@@ -90,7 +90,9 @@ class JobIntake(wiring.Component):
             chunks.eq(closed >> chunk_shift),
             tail.eq(job.context - closed),
             base_blocks.eq((chunks + config.chunk - 1) >> chunk_shift),
-            tail_blocks.eq((tail + config.chunk - 1) >> chunk_shift),
+            tail_blocks.eq(
+                Mux(windows == 0, (tail + config.chunk - 1) >> chunk_shift, layout.tail_blocks)
+            ),
         ]
 
         ends = Signal(data.ArrayLayout(ADDRESS_BITS + 1, 3))

@@ -213,7 +213,7 @@ class Cache:
         self.tail = self._tail(tail)
         self.base_bytes = pack_base_blocks(CompressedWindow(**with_bases), config)
         self.chunk_bytes = pack_chunks(window, config)
-        self.tail_bytes = pack_tail(self.tail, tail, config)
+        self.tail_bytes = self._with_garbage(pack_tail(self.tail, tail, config))
 
     def _numbers(self, bits: int, *shape: int) -> Tensor:
         top = (1 << bits) - 1
@@ -274,6 +274,33 @@ class Cache:
             value_scale=self._fp16(tokens),
             saliency=self._numbers(SALIENCY_BITS, tokens),
         )
+
+    def _with_garbage(self, region: bytes) -> bytes:
+        """The tail region with numbers that are not finite as scales of tokens that are not there.
+
+        Padding and the saliency of all tokens, which nobody reads yet, are garbage as well.
+        """
+        c, layout = self.config, self._layout
+        held = bytearray(region)
+        tokens = len(self.tail.value_scale) % c.chunk or c.chunk
+        for start in range(0, len(held), layout.tail_block_bytes):
+            last = start + layout.tail_block_bytes == len(held)
+            present = tokens if last else c.chunk
+            sections = (
+                (0, layout.saliency_bytes, 0),
+                (layout.saliency_bytes, layout.key_scale_bytes, present * c.groups * 4),
+                (
+                    layout.saliency_bytes + layout.key_scale_bytes,
+                    layout.tail_scale_bytes,
+                    present * 2,
+                ),
+            )
+            for at, size, kept in sections:
+                held[start + at + kept : start + at + size] = b"\xff" * (size - kept)
+            used = sum(size for _, size, _ in sections)
+            padding = layout.tail_header_bytes - used
+            held[start + used : start + layout.tail_header_bytes] = b"\xff" * padding
+        return bytes(held)
 
     def base_keys(self, block: int, slot: int = 0) -> Segment:
         """The base key block ``block``."""
@@ -360,6 +387,7 @@ class Cache:
             region[start + key_size : start + key_size + value_size],
             tail_value_steps(cache.value_codes, bits, block, config),
             slot,
+            dense=True,
             wide=wide,
         )
         return key_segment, value_segment

@@ -12,7 +12,7 @@ from hw.formats import StepKind
 from tb.cores.segments import CONFIGS, EXTREMES, Cache, Segment, play
 from tb.cores.side_by_side import SideBySide
 
-#: Beats of base scales and minima before the codes.
+#: Beats of base scales and minima before the codes; the first segment is a base block.
 SCALE_BEATS = {
     "tiny": 4,
     "lm": 4,
