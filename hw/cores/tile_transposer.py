@@ -100,19 +100,25 @@ class TileTransposer(wiring.Component):
         # Out: of a tile the rows (half of the channels, top bit and rest of the row).
         row = Signal(range(tile_beats))
         upper = row[row_bits]
-        tile = of_tile.bit_select(begin[1:], 1)
-        there = (row != 0) | Mux(tile, level >= tile_beats, level != 0)
+        tile = Signal()
+        there = Signal()
         first = Signal(range(depth))
-        m.d.comb += first.eq(begin + Cat(row[-1], row[:row_bits]))
+        m.d.comb += [
+            tile.eq(of_tile.bit_select(begin[1:], 1)),
+            there.eq((row != 0) | Mux(tile, level >= tile_beats, level != 0)),
+            first.eq(begin + Cat(row[-1], row[:row_bits])),
+        ]
         control = data.StructLayout(
             {"valid": 1, "tile": 1, "row": row_bits, "error": 1, "last": 1},
         )
         #: The row that the memory's output registers hold.
         held = Signal(data.StructLayout({"valid": 1, "tile": 1, "row": row_bits, "upper": 1}))
         shift = Signal()
-        load = shift | ~held.valid
-        issue = load & there
+        load = Signal()
+        issue = Signal()
         m.d.comb += [
+            load.eq(shift | ~held.valid),
+            issue.eq(load & there),
             read_0.en.eq(issue),
             read_1.en.eq(issue),
             read_0.addr.eq(first + Mux(tile & upper, lanes, 0)),

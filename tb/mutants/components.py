@@ -101,6 +101,7 @@ _MMU = "tb/memory/kv_mmu/test_kv_mmu.py::test_random_commands_jobs_and_accesses[
 _QUANTISER = "tb/cores/quantiser"
 _DIVIDER = f"{_QUANTISER}/test_code_divider.py::test_equals_the_twin[2-1-restoring division]"
 _CORNERS = f"{_QUANTISER}/test_affine_quantiser.py::test_corners[delta]"
+_TRANSPOSER = "tb/cores/test_tile_transposer.py"
 _MASK = f"{_QUANTISER}/test_largest_mask.py::test_random[value]"
 
 COMPONENT_FAULTS: tuple[ComponentFault, ...] = (
@@ -373,5 +374,45 @@ COMPONENT_FAULTS: tuple[ComponentFault, ...] = (
         old="here & (after <= left)",
         new="here & (after <= left + 1)",
         killed_by=_MASK,
+    ),
+    ComponentFault(
+        name="transposer-pair-overtaken",
+        module="hw.cores.tile_transposer",
+        unit="TileTransposer",
+        kind="condition dropped",
+        description="a full ring takes a beat whose neighbour of the round before is still there",
+        old="(level + begin[0] != depth)",
+        new="(level != depth)",
+        killed_by=f"{_TRANSPOSER}::test_stalls_on_one_stream[output]",
+    ),
+    ComponentFault(
+        name="transposer-empty-row",
+        module="hw.cores.tile_transposer",
+        unit="TileTransposer",
+        kind="condition dropped",
+        description="a row that is not there exchanges like the last one of the tile before it",
+        old="held.valid & held.tile",
+        new="held.tile",
+        killed_by=f"{_TRANSPOSER}::test_random_order[0.0]",
+    ),
+    ComponentFault(
+        name="transposer-early",
+        module="hw.cores.tile_transposer",
+        unit="TileTransposer",
+        kind="off by one",
+        description="a tile leaves before its last beat has come",
+        old="level >= tile_beats",
+        new="level >= tile_beats - 2 * (lanes - 1)",
+        killed_by=f"{_TRANSPOSER}::test_stalls_on_one_stream[input]",
+    ),
+    ComponentFault(
+        name="transposer-bank-swap",
+        module="hw.cores.tile_transposer",
+        unit="TileTransposer",
+        kind="swap",
+        description="the halves of the wrong tokens are swapped between the banks",
+        old="is_tile & place[-1]",
+        new="is_tile & place[0]",
+        killed_by=f"{_TRANSPOSER}::test_random_order[0.0]",
     ),
 )
