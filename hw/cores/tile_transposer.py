@@ -197,8 +197,8 @@ class TileTransposer(wiring.Component):
         cross = Signal(name=f"cross_{bit}")
         kept = Signal(BEAT_BITS // 2, name=f"kept_{bit}")
         passed = Signal(BEAT_BITS // 2, name=f"passed_{bit}")
-        waiting = _delayed(m, high, delay, shift)
-        late = _delayed(m, kept, delay, shift)
+        waiting = _delayed(m, high, delay, shift, reset_less=True)
+        late = _delayed(m, kept, delay, shift, reset_less=True)
         m.d.comb += [
             low.eq(Cat(*(x for lane, x in enumerate(lanes) if not lane >> bit & 1))),
             high.eq(Cat(*(x for lane, x in enumerate(lanes) if lane >> bit & 1))),
@@ -226,10 +226,12 @@ def _bytes(beat: Value) -> list[Value]:
     return [beat[8 * i : 8 * i + 8] for i in range(BEAT_BYTES)]
 
 
-def _delayed(m: Module, value: Value, count: int, shift: Signal) -> Value:
+def _delayed(
+    m: Module, value: Value, count: int, shift: Signal, *, reset_less: bool = False
+) -> Value:
     """``value`` as it was ``count`` shifts ago."""
     for _ in range(count):
-        register = Signal(value.shape())
+        register = Signal(value.shape(), reset_less=reset_less)
         with m.If(shift):
             m.d.sync += register.eq(value)
         value = register
