@@ -12,7 +12,7 @@ from hw.config import BEAT_BYTES, BURST_BYTES, AttentionConfig
 
 FP16_BITS = 16
 PAIR_BITS = 2 * FP16_BITS
-#: Saliency of a tail token: the probability that it has got so far, unsigned.
+#: Saliency of a tail token: the attention that it has received so far, unsigned, saturating.
 SALIENCY_BITS = 32
 
 

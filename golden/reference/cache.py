@@ -18,7 +18,7 @@ from golden.reference.quantiser import (
     symmetric_values,
 )
 from hw.config import AttentionConfig
-from hw.constants import SALIENCY_FRACTION
+from hw.constants import RECEIVED_FRACTION
 from hw.formats import SALIENCY_BITS, Mode
 
 
@@ -32,7 +32,7 @@ class Tail:
     value_codes: Tensor
     #: ``[..., t]``: a value is ``code * scale / 2**(tail_value_bits - 1)``.
     value_scale: Tensor
-    #: ``[..., t]``: probability that the token has got so far, unsigned in units of ``2**-20``.
+    #: ``[..., t]``: attention that the token has received so far, unsigned in units of ``2**-20``.
     saliency: Tensor
 
 
@@ -54,7 +54,7 @@ class CompressedCache:
 
 def fixed_saliency(sums: Tensor) -> Tensor:
     """Saliency sums as the tail holds them: int64 in units of ``2**-20``, half up, saturating."""
-    units = torch.floor(sums.to(torch.float64) * (1 << SALIENCY_FRACTION) + 0.5)
+    units = torch.floor(sums.to(torch.float64) * (1 << RECEIVED_FRACTION) + 0.5)
     return units.clamp(0, (1 << SALIENCY_BITS) - 1).to(torch.int64)
 
 

@@ -6,7 +6,7 @@ from golden.twin.exp2 import exp2_fraction
 from golden.twin.normaliser import reciprocal
 from golden.twin.numbers import round_half_up
 from hw.config import AttentionConfig
-from hw.constants import EXP2_FRACTION, SALIENCY_FRACTION, SCORE_FRACTION, SUM_FRACTION
+from hw.constants import EXP2_FRACTION, RECEIVED_FRACTION, SCORE_FRACTION, SUM_FRACTION
 
 
 def received_attention(
@@ -26,5 +26,5 @@ def received_attention(
     halvings = -(distance >> SCORE_FRACTION)
     factor, shift = reciprocal(config, sums.unsqueeze(-2))
     drop = config.reciprocal_fraction + shift + halvings
-    drop = drop + EXP2_FRACTION - SUM_FRACTION - SALIENCY_FRACTION
+    drop = drop + EXP2_FRACTION - SUM_FRACTION - RECEIVED_FRACTION
     return round_half_up(power * config.value_step_ratio * factor, drop).sum(-1)

@@ -9,7 +9,7 @@ from hw.arithmetic import shift_right_half_up
 from hw.config import AttentionConfig
 from hw.constants import (
     EXP2_FRACTION,
-    SALIENCY_FRACTION,
+    RECEIVED_FRACTION,
     SCORE_BITS,
     SCORE_FRACTION,
     SUM_FRACTION,
@@ -21,7 +21,7 @@ from hw.streams import StreamFIFO
 
 #: From this distance to the maximum on a probability is below half a unit: a power is below 2, the
 #: smallest sum 1/2.
-_FAR = SALIENCY_FRACTION + 3
+_FAR = RECEIVED_FRACTION + 3
 #: From the read of a score to its sum over the rows.
 _STAGES = 6
 #: Jobs whose scores are held: one that waits for its sum, and the next one.
@@ -42,7 +42,7 @@ def tapped_scores(config: AttentionConfig) -> data.StructLayout:
 
 def received_layout(config: AttentionConfig) -> data.StructLayout:
     """What a token received from all rows, in units of 2**-20; ``last`` is the job's last token."""
-    bits = (config.rows << SALIENCY_FRACTION + 1).bit_length()
+    bits = (config.rows << RECEIVED_FRACTION + 1).bit_length()
     return data.StructLayout({"received": bits, "last": 1, "slot": slot_bits(config)})
 
 
@@ -193,11 +193,11 @@ class ScoreTap(wiring.Component):
         m.d.comb += exp2.fraction.eq(fraction)
         power, factor = later(exp2.power, "power"), later(factor, "factor_3")
         # Bits of the product below a unit.
-        least = config.reciprocal_fraction + EXP2_FRACTION - SUM_FRACTION - SALIENCY_FRACTION
+        least = config.reciprocal_fraction + EXP2_FRACTION - SUM_FRACTION - RECEIVED_FRACTION
         drop = later(least + shift + halvings, "drop")
 
         product, drop = later(power * factor, "product"), later(drop, "drop_4")
-        aligned = later(shift_right_half_up(product, drop)[: SALIENCY_FRACTION + 1], "aligned")
+        aligned = later(shift_right_half_up(product, drop)[: RECEIVED_FRACTION + 1], "aligned")
 
         total = Signal(given.payload.received.shape())
         added = Mux(tags[-1].row == 0, 0, total) + aligned

@@ -33,7 +33,8 @@ class TileTransposer(wiring.Component):
         One per segment: whether it consists of tiles. Must be there for its beats to be taken, and
         is taken with the last one.
     input, output : stream of ``BEAT``
-        ``error`` of a beat of a tile comes with some beat of the same tile.
+        A segment is a whole number of bursts, or of tiles. ``error`` of a beat of a tile comes with
+        some beat of the same tile.
     """
 
     def __init__(self, config: AttentionConfig) -> None:

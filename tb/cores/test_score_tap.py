@@ -13,7 +13,7 @@ from golden.twin.normaliser import reciprocal
 from golden.twin.score_tap import received_attention
 from golden.twin.softmax import softmax
 from hw.config import preset
-from hw.constants import SALIENCY_FRACTION
+from hw.constants import RECEIVED_FRACTION
 from hw.cores.score_tap import ScoreTap, received_layout, tapped_scores
 from hw.cores.sum_reciprocal import reciprocal_layout
 from tb.harness import pack, simulate, unpack
@@ -137,7 +137,7 @@ def test_random_jobs(name: str, seed: int) -> None:
     values = [item["received"] for item in wanted(name, jobs)]
     # Nothing at all, and much of a row.
     assert 0 in values
-    assert max(values) > 1 << SALIENCY_FRACTION - 3
+    assert max(values) > 1 << RECEIVED_FRACTION - 3
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_rows_add_up_to_one() -> None:
     jobs = [replace(job, kept=torch.ones_like(job.kept)) for job in make_jobs("lm", 3)]
     for job in jobs:
         total = received_attention(job.scores, job.maximum, job.sum, CONFIGS["lm"]).sum().item()
-        assert total / (CONFIGS["lm"].rows << SALIENCY_FRACTION) == pytest.approx(1, abs=2e-3)
+        assert total / (CONFIGS["lm"].rows << RECEIVED_FRACTION) == pytest.approx(1, abs=2e-3)
 
 
 def test_depth() -> None:

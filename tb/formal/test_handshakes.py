@@ -34,6 +34,7 @@ from hw.cores.selector import Selector
 from hw.cores.sequencer import Sequencer
 from hw.cores.softmax import Softmax
 from hw.cores.sum_reciprocal import SumReciprocal
+from hw.cores.tile_transposer import TileTransposer
 from hw.cores.unpacker import Unpacker
 from hw.cores.value_accumulator import ValueAccumulator
 from hw.cores.value_unpacker import ValueUnpacker
@@ -108,6 +109,7 @@ SLOW: list[Callable[[AttentionConfig], wiring.Component]] = [
     Sequencer,
     Softmax,
     SumReciprocal,
+    TileTransposer,
     Unpacker,
     ValueAccumulator,
     ValueUnpacker,
@@ -165,9 +167,13 @@ OTHERS: list[Callable[[AttentionConfig], wiring.Component]] = [
 def shown_payload(unit: wiring.Component, name: str) -> ValueLike | None:
     """What stands for the payload of an output stream; None for all of it.
 
+    Of a beat a bit of each of four bytes: the others are like them.
     Of sums that the collector may add in the cycle of the offer, the two lowest bits: why a carry
     chain gives the same number again is not for a solver to find out.
     """
+    if isinstance(unit, TileTransposer):
+        beat = unit.output.payload
+        return Cat(beat.error, beat.last, *(beat.data[8 * i] for i in range(4)))
     if not isinstance(unit, DotCollector):
         return None
     if name == "tail":
