@@ -47,6 +47,7 @@ class GenerationBench(wiring.Component):
         return self._core.events
 
     def elaborate(self, platform: object) -> Module:
+        """Connect core and memory, and count the events."""
         m = Module()
         m.submodules.core = core = self._core
         for name in (*_STREAMS, "token"):

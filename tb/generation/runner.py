@@ -13,14 +13,14 @@ from hw.cores.job_retire import completion_layout
 from hw.cores.payloads import chunk_bits
 from hw.formats import Status
 from tb.generation.bench import GenerationBench
-from tb.harness import Run, Stall, simulate, unpack
+from tb.harness import Driver, HarnessError, Run, Stall, simulate, unpack
 from tb.harness.files import BUILD_ROOT, REPOSITORY
 
 MEMORY_MODEL = REPOSITORY / "tb" / "models" / "ideal_memory.sv"
 _LISTED = 8
 
 
-class Mismatch(AssertionError):
+class Mismatch(HarnessError, AssertionError):
     """The core did not give what the twin gives; the message lists the first differences."""
 
 
@@ -49,6 +49,8 @@ def run_generation(
     stall: Stall = 0.0,
     memory: dict[str, int] | None = None,
     reset_at: int | None = None,
+    waves: bool = False,
+    driver: Driver = "cocotb",
 ) -> GenerationRun:
     """Simulate the steps; compare outputs, selections, statistics, and the caches after each.
 
@@ -92,6 +94,10 @@ def run_generation(
         seed=seed,
         reset_at=reset_at,
         max_cycles=20_000 * len(steps),
+        waves=waves,
+        # Long contexts run long enough to be worth compiling for speed.
+        fast=config.max_context > 1000,
+        driver=driver,
         sources=[MEMORY_MODEL],
         plusargs=[
             f"+memory_image={image}",
