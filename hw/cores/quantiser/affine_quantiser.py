@@ -22,11 +22,19 @@ def numbers_layout(lanes: int) -> data.ArrayLayout:
     return data.ArrayLayout(signed(FIXED_BITS), lanes)
 
 
-def codes_layout(bits: int, lanes: int) -> data.StructLayout:
+def base_lanes(lanes: int, base_every: int | None) -> list[int]:
+    """Lanes that bases come in, if every ``base_every``-th number of a group is one."""
+    return [] if base_every is None else list(range(0, lanes, base_every))
+
+
+def codes_layout(bits: int, lanes: int, base_every: int | None = None) -> data.StructLayout:
     """Their codes, with the parameters of the group; ``last`` marks the end of the group."""
+    bases = base_lanes(lanes, base_every)
     return data.StructLayout(
         {
             "code": data.ArrayLayout(bits, lanes),
+            #: Where the beat has bases; the ``code`` of a base has no meaning.
+            "base": data.ArrayLayout(2 * bits, len(bases)),
             "scale": FP16_BITS,
             "minimum": FP16_BITS,
             "last": 1,
@@ -48,13 +56,18 @@ class AffineQuantiser(wiring.Component):
         Numbers of a group, a multiple of ``lanes`` and at least twice as many.
     lanes : int
         Numbers of a beat: 1, 2, 4 or 8.
+    base_every : int or None
+        Bases: the first number of so many, a power of two below ``group``. They count as 0 for the
+        range, and their codes have twice the bits, of steps ``2**bits + 1`` times as small. None:
+        there are none. Only with 2 or 4 bits.
 
     Members
     -------
     numbers : In(stream)
         ``lanes`` signed numbers of 43 bits, in units of 2**-24.
     codes : Out(stream)
-        ``code[lanes]``, ``scale`` and ``minimum`` of the group, ``last``.
+        ``code[lanes]``, ``base`` of each lane that may have one, ``scale`` and ``minimum`` of the
+        group, ``last``.
 
     Raises
     ------
@@ -62,21 +75,36 @@ class AffineQuantiser(wiring.Component):
         A parameter has an illegal value.
     """
 
-    def __init__(self, *, bits: int, group: int, lanes: int) -> None:
+    def __init__(
+        self, *, bits: int, group: int, lanes: int, base_every: int | None = None
+    ) -> None:
         if lanes not in LANES:
             raise ValueError(f"lanes must be one of {LANES}, not {lanes!r}")
         if group < 2 * lanes or group % lanes:
             raise ValueError(
                 f"group must be a multiple of lanes = {lanes}, at least {2 * lanes}, not {group!r}"
             )
+        if base_every is not None:
+            if bits == 8:
+                raise ValueError("base_every must be None with 8 bits")
+            legal = [1 << i for i in range(1, (group - 1).bit_length())]
+            if base_every not in legal:
+                raise ValueError(f"base_every must be None or one of {legal}, not {base_every!r}")
         self._parameters = GroupParameters(bits)
-        self._dividers = [CodeDivider(bits) for _ in range(lanes)]
+        self._base_lanes = base_lanes(lanes, base_every)
+        only_bases = self._base_lanes if base_every and base_every <= lanes else []
+        self._dividers = {i: CodeDivider(bits) for i in range(lanes) if i not in only_bases}
+        self._base_dividers = {
+            i: CodeDivider(2 * bits, ratio=2**bits + 1) for i in self._base_lanes
+        }
+        #: Of so many beats the first has a base.
+        self._base_beats = max(1, (base_every or 1) // lanes)
         self._beats = group // lanes
         self._lanes = lanes
         super().__init__(
             {
                 "numbers": In(stream.Signature(numbers_layout(lanes))),
-                "codes": Out(stream.Signature(codes_layout(bits, lanes))),
+                "codes": Out(stream.Signature(codes_layout(bits, lanes, base_every))),
             }
         )
 
@@ -102,7 +130,12 @@ class AffineQuantiser(wiring.Component):
         with m.If(there & move):
             m.d.sync += place.eq(Mux(end, 0, place + 1))
         tag = data.StructLayout({"parameters": PARAMETERS, "last": 1, "valid": 1})
-        stages = [Signal(tag, name=f"stage_{i}") for i in range(self._dividers[0].latency + 1)]
+        # Codes of bases take longer: the others wait for them.
+        dividers = [(i, d, self.codes.p.code[i]) for i, d in self._dividers.items()]
+        bases = zip(self._base_dividers.items(), self.codes.p.base, strict=True)
+        dividers += [(i, d, code) for (i, d), code in bases]
+        latency = max(divider.latency for _, divider, _ in dividers)
+        stages = [Signal(tag, name=f"stage_{i}") for i in range(latency + 1)]
         m.d.comb += [
             stages[0].parameters.eq(ready.output.payload),
             stages[0].last.eq(end),
@@ -110,15 +143,21 @@ class AffineQuantiser(wiring.Component):
         ]
         with m.If(move):
             m.d.sync += [after.eq(before) for before, after in pairwise(stages)]
-        for i, divider in enumerate(self._dividers):
-            m.submodules[f"divider_{i}"] = divider
+        for i, divider, code in dividers:
+            m.submodules += divider
             m.d.comb += [
                 divider.move.eq(move),
                 divider.x.eq(waiting.output.payload[i]),
                 divider.minimum.eq(stages[0].parameters.minimum),
                 divider.scale.eq(stages[0].parameters.scale),
-                self.codes.p.code[i].eq(divider.code),
             ]
+            made = divider.code
+            for _ in range(latency - divider.latency):
+                late = Signal.like(made)
+                with m.If(move):
+                    m.d.sync += late.eq(made)
+                made = late
+            m.d.comb += code.eq(made)
         m.d.comb += [
             self.codes.valid.eq(stages[-1].valid),
             self.codes.p.scale.eq(stages[-1].parameters.scale),
@@ -133,10 +172,13 @@ class AffineQuantiser(wiring.Component):
         place = Signal(range(self._beats))
         low, high = Signal(signed(FIXED_BITS)), Signal(signed(FIXED_BITS))
         first, end = place == 0, place == self._beats - 1
-        least: Value = Mux(first, beat.payload[0], low)
-        most: Value = Mux(first, beat.payload[0], high)
+        # The first number of a group may be a base, which counts as 0.
+        start = 0 if self._base_lanes else beat.payload[0]
+        least: Value = Mux(first, start, low)
+        most: Value = Mux(first, start, high)
+        has_bases = (place & (self._base_beats - 1)) == 0
         for i in range(self._lanes):
-            number = beat.payload[i]
+            number = Mux(has_bases, 0, beat.payload[i]) if i in self._base_lanes else beat.payload[i]
             lower = Signal(signed(FIXED_BITS), name=f"least_{i}")
             higher = Signal(signed(FIXED_BITS), name=f"most_{i}")
             m.d.comb += [

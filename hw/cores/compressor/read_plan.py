@@ -1,0 +1,137 @@
+"""Which segments of the tail a closing window reads, in which order."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import BURST_BYTES, AttentionConfig
+from hw.cores.compressor.address_walk import AddressWalk
+from hw.cores.compressor.payloads import BURST_ADDRESS_BITS
+from hw.formats import KVFormat
+from hw.memory.fetch import SEGMENT_LAYOUT
+
+
+class Section(enum.Enum, shape=2):
+    """What a segment of a tail block holds."""
+
+    HEADER = 0
+    KEYS = 1
+    #: A tile of one block.
+    VALUES = 2
+
+
+PLANNED = data.StructLayout({"segment": SEGMENT_LAYOUT, "section": Section})
+
+
+class ReadPlan(wiring.Component):
+    """One segment a cycle; the first one the cycle after the start.
+
+    The headers of all blocks come first: without the order of its chunks a value group cannot be
+    read channel by channel. Then the tiles of the values, and among them, evenly, the key codes of
+    the chunks, so that keys and values are worked on at once.
+
+    Parameters
+    ----------
+    config
+
+    Members
+    -------
+    start : In(1)
+        A window begins; all segments of the one before must have left.
+    address : In(27)
+        Its first tail block, in bursts.
+    segments : Out(stream)
+        ``segment`` to be fetched, and the ``section`` that it is.
+    """
+
+    def __init__(self, config: AttentionConfig) -> None:
+        layout = KVFormat(config)
+
+        def bursts(size: int) -> int:
+            return size // BURST_BYTES
+
+        self._header = bursts(layout.tail_header_bytes)
+        self._keys = bursts(layout.key_code_bytes)
+        self._tile = config.chunk
+        block = bursts(layout.tail_block_bytes)
+        self._chunks = config.window // config.chunk
+        tiles = config.head_dim // layout.value_tile_channels
+        groups = config.window // config.value_group
+        self._tiles = tiles * groups
+        self._walks = {
+            Section.HEADER: AddressWalk([(self._chunks, block)], bits=BURST_ADDRESS_BITS),
+            Section.KEYS: AddressWalk([(self._chunks, block)], bits=BURST_ADDRESS_BITS),
+            Section.VALUES: AddressWalk(
+                [
+                    (config.group_chunks, block),
+                    (tiles, self._tile),
+                    (groups, config.group_chunks * block),
+                ],
+                bits=BURST_ADDRESS_BITS,
+            ),
+        }
+        super().__init__(
+            {
+                "start": In(1),
+                "address": In(BURST_ADDRESS_BITS),
+                "segments": Out(stream.Signature(PLANNED)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        segments = self.segments
+        active = Signal()
+        section = Signal(Section)
+        moves = Signal()
+        m.d.comb += [segments.valid.eq(active), moves.eq(active & segments.ready)]
+        offsets = {
+            Section.HEADER: 0,
+            Section.KEYS: self._header,
+            Section.VALUES: self._header + self._keys,
+        }
+        sizes = {
+            Section.HEADER: self._header,
+            Section.KEYS: self._keys,
+            Section.VALUES: self._tile,
+        }
+        address = Signal(BURST_ADDRESS_BITS)
+        bursts = Signal(segments.p.segment.bursts.shape())
+        for kind, walk in self._walks.items():
+            m.submodules[f"walk_{kind.name.lower()}"] = walk
+            m.d.comb += [
+                walk.start.eq(self.start),
+                walk.base.eq(self.address + offsets[kind]),
+                walk.step.eq(moves & (section == kind)),
+            ]
+            with m.If(section == kind):
+                m.d.comb += [address.eq(walk.address), bursts.eq(sizes[kind])]
+        shift = (BURST_BYTES - 1).bit_length()
+        m.d.comb += [
+            segments.p.segment.address.eq(address << shift),
+            segments.p.segment.bursts.eq(bursts),
+            segments.p.section.eq(section),
+        ]
+        # Chunks of keys that are due, less those that were read, in parts of a chunk.
+        headers, values = self._walks[Section.HEADER], self._walks[Section.VALUES]
+        keys = self._walks[Section.KEYS]
+        due = Signal(range(self._chunks + self._tiles + 1))
+        now_due = Signal.like(due)
+        m.d.comb += now_due.eq(
+            Mux(section == Section.KEYS, due - self._tiles, due + self._chunks)
+        )
+        with m.If(moves):
+            with m.If(section == Section.HEADER):
+                with m.If(headers.last):
+                    m.d.sync += section.eq(Section.VALUES)
+            with m.Elif((section == Section.KEYS) | values.inner_last):
+                m.d.sync += due.eq(now_due)
+                with m.If(now_due >= self._tiles):
+                    m.d.sync += section.eq(Section.KEYS)
+                with m.Else():
+                    m.d.sync += section.eq(Section.VALUES)
+                with m.If((section == Section.KEYS) & keys.last):
+                    m.d.sync += active.eq(0)
+        with m.If(self.start):
+            m.d.sync += [active.eq(1), section.eq(Section.HEADER), due.eq(0)]
+        return m
