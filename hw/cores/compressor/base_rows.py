@@ -90,11 +90,12 @@ class BaseRows(wiring.Component):
             with m.If(taken & enable[i]):
                 m.d.sync += held.eq(spread.word_select(i % _BEAT_WORDS, WORD_BITS))
         enabled = Signal(BURST_WORDS)
-        number, last = Signal(WORD_ADDRESS_BITS - lane_bits), Signal()
+        number, ends, last = Signal(WORD_ADDRESS_BITS - lane_bits), Signal(), Signal()
         with m.If(taken):
             m.d.sync += [
                 enabled.eq(enabled | enable),
                 number.eq(address[lane_bits:]),
+                ends.eq(Mux(is_codes, codes.inner_last, pairs.inner_last)),
                 last.eq(is_codes & codes.last),
                 bursts.valid.eq(end),
             ]
@@ -104,6 +105,7 @@ class BaseRows(wiring.Component):
             bursts.p.data.eq(Cat(*words)),
             bursts.p.enable.eq(enabled),
             bursts.p.address.eq(number),
+            bursts.p.end.eq(ends),
             bursts.p.last.eq(last),
         ]
         return m

@@ -26,7 +26,8 @@ class _Read(enum.Enum, shape=3):
     #: Of the base key, for its block: the parameters of a group, a beat of codes.
     ROW_PAIR = 1
     ROW_CODES = 2
-    #: Parameters of a token's group and of the base's, then their codes.
+    #: Parameters of the first group, of the token and of the base. Then codes, and with them the
+    #: parameters of the next group.
     TOKEN_PAIR = 3
     BASE_PAIR = 4
     NUMBERS = 5
@@ -35,9 +36,9 @@ class _Read(enum.Enum, shape=3):
 class KeyDifferences(wiring.Component):
     """Dequantised keys less their chunk's base, exact, and the base keys as they lie in the tail.
 
-    A chunk takes ``groups + d * key_bits / 128`` cycles for its base and ``2 + group / lanes`` for
+    A chunk takes ``groups + d * key_bits / 128 + 3`` cycles for its base and ``group / lanes`` for
     each other token and group; the codes of the next chunk come meanwhile. Latency 4 cycles from
-    the parameters of a group to its first numbers.
+    the read of a code to its number.
 
     Parameters
     ----------
@@ -144,12 +145,17 @@ class KeyDifferences(wiring.Component):
         beat, part = Signal(range(key_beats)), Signal(range(config.head_dim // self._lanes))
         group_parts = config.group // self._lanes
         last_group = group == config.groups - 1
-        group_end = part[: (group_parts - 1).bit_length()] == group_parts - 1
+        in_group = part[: (group_parts - 1).bit_length()]
+        group_end = in_group == group_parts - 1
         place = Signal(chunk_order(config))
         m.d.comb += place.eq(orders[chunk])
-        # Of the token whose parameters are read; the base has rank 0.
-        token = Mux(read == _Read.TOKEN_PAIR, place[rank], place[0])
-        pair = Cat(token, chunk) * config.groups + group
+        # With the first numbers of a group the parameters of the next one are read.
+        numbers = read == _Read.NUMBERS
+        reads_token = (read == _Read.TOKEN_PAIR) | (numbers & (in_group == 0))
+        reads_base = (read == _Read.BASE_PAIR) | (numbers & (in_group == 1))
+        next_group = Mux(last_group, 0, group + 1)
+        pair_token = Mux(reads_token, place[(rank + (numbers & last_group))[:token_bits]], place[0])
+        pair = Cat(pair_token, chunk) * config.groups + Mux(numbers, next_group, group)
         codes_a_beat = BEAT_BITS // config.key_bits
         parts = codes_a_beat // self._lanes
         part_bits = (parts - 1).bit_length()
@@ -160,7 +166,7 @@ class KeyDifferences(wiring.Component):
             base_read.addr.eq(Cat(code_beat, chunk[0])),
             release.eq(
                 move
-                & (read == _Read.NUMBERS)
+                & numbers
                 & group_end
                 & last_group
                 & (rank == config.chunk - 1)
@@ -173,7 +179,7 @@ class KeyDifferences(wiring.Component):
                     with m.If(loaded != 0):
                         m.d.sync += read.eq(_Read.ROW_PAIR)
                 with m.Case(_Read.ROW_PAIR):
-                    m.d.sync += group.eq(Mux(last_group, 0, group + 1))
+                    m.d.sync += group.eq(next_group)
                     with m.If(last_group):
                         m.d.sync += [read.eq(_Read.ROW_CODES), beat.eq(0)]
                 with m.Case(_Read.ROW_CODES):
@@ -187,11 +193,7 @@ class KeyDifferences(wiring.Component):
                 with m.Case(_Read.NUMBERS):
                     m.d.sync += part.eq(Mux(group_end & last_group, 0, part + 1))
                     with m.If(group_end):
-                        m.d.sync += [
-                            read.eq(_Read.TOKEN_PAIR),
-                            group.eq(Mux(last_group, 0, group + 1)),
-                            rank.eq(rank + last_group),
-                        ]
+                        m.d.sync += [group.eq(next_group), rank.eq(rank + last_group)]
         with m.If(release):
             m.d.sync += [read.eq(_Read.NOTHING), chunk.eq(chunk + 1)]
         with m.If(self.start):
@@ -200,7 +202,7 @@ class KeyDifferences(wiring.Component):
         # What was read, a cycle later.
         came = Signal(_Read)
         came_pair = Signal(range(_PAIRS))
-        came_part = Signal(range(max(2, parts)))
+        came_part = Signal(range(parts))
         row = (came == _Read.ROW_PAIR) | (came == _Read.ROW_CODES)
         free = ~self.numbers.valid | self.numbers.ready
         the_pair = Signal(PAIR)
@@ -214,16 +216,27 @@ class KeyDifferences(wiring.Component):
             move.eq(free & (~row | self.base.ready)),
         ]
         token_pair, base_pair = Signal(PAIR), Signal(PAIR)
+        next_token, next_base = Signal(PAIR), Signal(PAIR)
+        came_token, came_base, came_end = Signal(), Signal(), Signal()
         with m.If(move):
             m.d.sync += [
                 came.eq(read),
                 came_pair.eq(pair),
-                came_part.eq(part[:part_bits] if part_bits else 0),
+                came_part.eq(part),
+                came_token.eq(reads_token),
+                came_base.eq(reads_base),
+                came_end.eq((read == _Read.BASE_PAIR) | (numbers & group_end)),
             ]
-            with m.If(came == _Read.TOKEN_PAIR):
-                m.d.sync += token_pair.eq(the_pair)
-            with m.If(came == _Read.BASE_PAIR):
-                m.d.sync += base_pair.eq(the_pair)
+            with m.If(came_token):
+                m.d.sync += next_token.eq(the_pair)
+            with m.If(came_base):
+                m.d.sync += next_base.eq(the_pair)
+            with m.If(came_end):
+                m.d.sync += [
+                    token_pair.eq(next_token),
+                    # With two beats a group it comes just now.
+                    base_pair.eq(Mux(came_base, Value.cast(the_pair), Value.cast(next_base))),
+                ]
         self._subtract(
             m,
             move,

@@ -15,13 +15,19 @@ WORD_ADDRESS_BITS = ADDRESS_BITS - 2
 WORD_BITS = 32
 BURST_WORDS = BURST_BITS // WORD_BITS
 
-#: A burst to be written: its number in the memory, an enable for each 4 bytes, and whether it is
+#: Records that are filled side by side, at most: the chunks of a value group.
+MOST_RECORDS = 16
+
+#: A burst to be written: its number in the memory, an enable for each 4 bytes, which of the records
+#: side by side it belongs to, whether it ends a run of successive bursts of it, and whether it is
 #: the last one of its source in the window.
 BURST = data.StructLayout(
     {
         "address": BURST_ADDRESS_BITS,
         "data": BURST_BITS,
         "enable": BURST_WORDS,
+        "record": range(MOST_RECORDS),
+        "end": 1,
         "last": 1,
     }
 )

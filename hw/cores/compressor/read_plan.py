@@ -26,9 +26,9 @@ PLANNED = data.StructLayout({"segment": SEGMENT_LAYOUT, "section": Section})
 class ReadPlan(wiring.Component):
     """One segment a cycle; the first one the cycle after the start.
 
-    The headers of all blocks come first: without the order of its chunks a value group cannot be
-    read channel by channel. Then the tiles of the values, and among them, evenly, the key codes of
-    the chunks, so that keys and values are worked on at once.
+    Value group after value group. The headers of its blocks come first: without the order of its
+    chunks the group cannot be read channel by channel. Then the tiles of its values, and among
+    them, evenly, the key codes of its chunks, so that keys and values are worked on at once.
 
     Parameters
     ----------
@@ -54,20 +54,15 @@ class ReadPlan(wiring.Component):
         self._keys = bursts(layout.key_code_bytes)
         self._tile = config.chunk
         block = bursts(layout.tail_block_bytes)
-        self._chunks = config.window // config.chunk
-        tiles = config.head_dim // layout.value_tile_channels
-        groups = config.window // config.value_group
-        self._tiles = tiles * groups
+        self._chunks = config.group_chunks
+        self._tiles = config.head_dim // layout.value_tile_channels
+        chunks = (self._chunks, block)
+        groups = (config.window // config.value_group, self._chunks * block)
         self._walks = {
-            Section.HEADER: AddressWalk([(self._chunks, block)], bits=BURST_ADDRESS_BITS),
-            Section.KEYS: AddressWalk([(self._chunks, block)], bits=BURST_ADDRESS_BITS),
+            Section.HEADER: AddressWalk([chunks, groups], bits=BURST_ADDRESS_BITS),
+            Section.KEYS: AddressWalk([chunks, groups], bits=BURST_ADDRESS_BITS),
             Section.VALUES: AddressWalk(
-                [
-                    (config.group_chunks, block),
-                    (tiles, self._tile),
-                    (groups, config.group_chunks * block),
-                ],
-                bits=BURST_ADDRESS_BITS,
+                [chunks, (self._tiles, self._tile), groups], bits=BURST_ADDRESS_BITS
             ),
         }
         super().__init__(
@@ -112,7 +107,8 @@ class ReadPlan(wiring.Component):
             segments.p.segment.bursts.eq(bursts),
             segments.p.section.eq(section),
         ]
-        # Chunks of keys that are due, less those that were read, in parts of a chunk.
+        # Chunks of keys that are due, less those that were read, in parts of a chunk. At the end of a
+        # group nothing is due: the last chunk of its keys goes last.
         headers, values = self._walks[Section.HEADER], self._walks[Section.VALUES]
         keys = self._walks[Section.KEYS]
         due = Signal(range(self._chunks + self._tiles + 1))
@@ -122,16 +118,15 @@ class ReadPlan(wiring.Component):
         )
         with m.If(moves):
             with m.If(section == Section.HEADER):
-                with m.If(headers.last):
+                with m.If(headers.inner_last):
                     m.d.sync += section.eq(Section.VALUES)
             with m.Elif((section == Section.KEYS) | values.inner_last):
-                m.d.sync += due.eq(now_due)
-                with m.If(now_due >= self._tiles):
-                    m.d.sync += section.eq(Section.KEYS)
-                with m.Else():
-                    m.d.sync += section.eq(Section.VALUES)
-                with m.If((section == Section.KEYS) & keys.last):
-                    m.d.sync += active.eq(0)
+                m.d.sync += [
+                    due.eq(now_due),
+                    section.eq(Mux(now_due >= self._tiles, Section.KEYS, Section.VALUES)),
+                ]
+                with m.If((section == Section.KEYS) & keys.inner_last):
+                    m.d.sync += [section.eq(Section.HEADER), active.eq(~keys.last)]
         with m.If(self.start):
             m.d.sync += [active.eq(1), section.eq(Section.HEADER), due.eq(0)]
         return m

@@ -103,6 +103,7 @@ class RecordPacker(wiring.Component):
         ]
         rest: Value = Mux(full, wide[BURST_BITS:], wide[:BURST_BITS])
         ends_within = self._count * self._element_bits % BURST_BITS != 0
+        last_burst = flush if ends_within else final
         with m.If(step):
             m.d.sync += [
                 Cat(*held).eq(Cat(*held[1:], Mux(flush, 0, rest)[:BURST_BITS])),
@@ -121,6 +122,8 @@ class RecordPacker(wiring.Component):
                 bursts.valid.eq(emit),
                 bursts.p.data.eq(Mux(flush, held[0], wide[:BURST_BITS])),
                 bursts.p.address.eq(walk.address),
+                bursts.p.record.eq(record),
+                bursts.p.end.eq(last_burst),
                 bursts.p.last.eq(walk.last),
                 bursts.p.enable.eq(-1),
             ]

@@ -33,6 +33,8 @@ WRITE_TAG_BITS = 2
 _TAGS, _REORDER_BEATS = 8, 128
 #: Segments that are asked for and not yet read.
 _SEGMENTS = 16
+#: Bursts of a run of written bursts, and of all runs of a value group that grow.
+_RUN, _RUNS = 8, 32
 _BURST_SHIFT = (BURST_BYTES - 1).bit_length()
 
 
@@ -57,7 +59,7 @@ class WindowCloser(wiring.Component):
     lanes : int
         Numbers that keys and values each quantise in a cycle: 4 or 8.
     page_bytes
-        As of `Fetch`. Writes are single bursts.
+        As of `Fetch`. Requests to write may cross pages.
 
     Members
     -------
@@ -92,7 +94,9 @@ class WindowCloser(wiring.Component):
         self._keys = KeyCloser(config, lanes=lanes)
         self._values = ValueCloser(config, lanes=lanes)
         self._plan = ReadPlan(config)
-        self._writer = RecordWriter(sources=4, tag_bits=WRITE_TAG_BITS)
+        records = (1, 1, 1, config.group_chunks)
+        run = max(2, min(_RUN, _RUNS // config.group_chunks))
+        self._writer = RecordWriter(records=records, run=run, tag_bits=WRITE_TAG_BITS)
         self.counters = (
             Counter("windows", "windows that were closed", unit="windows"),
             Counter("failed", "windows that ended with another status than OK", unit="windows"),
