@@ -1,8 +1,10 @@
 """Addresses of nested loops with constant strides."""
 
 from collections.abc import Sequence
+from itertools import accumulate
+from operator import and_
 
-from amaranth.hdl import Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -25,10 +27,8 @@ class AddressWalk(wiring.Component):
     step : In(1)
         Goes on to the next pass; after the last one ``start`` is due.
     address : Out(bits)
-    inner_last : Out(1)
-        It is the last pass of the innermost loop.
-    last : Out(1)
-        It is the last pass of all.
+    ends : Out
+        A bit for each loop: this is its last pass, and that of all loops in it.
 
     Raises
     ------
@@ -47,8 +47,7 @@ class AddressWalk(wiring.Component):
                 "base": In(bits),
                 "step": In(1),
                 "address": Out(bits),
-                "inner_last": Out(1),
-                "last": Out(1),
+                "ends": Out(len(loops)),
             }
         )
 
@@ -77,10 +76,7 @@ class AddressWalk(wiring.Component):
         increment: Value = Const(0, self._bits)
         for end, amount in reversed(list(zip(ends, increments, strict=True))):
             increment = Mux(end, increment, Const(amount % (1 << self._bits), self._bits))
-        last: Value = Const(1, 1)
-        for end in ends:
-            last = last & end
-        m.d.comb += [self.inner_last.eq(ends[0]), self.last.eq(last)]
+        m.d.comb += self.ends.eq(Cat(*accumulate(ends, and_)))
         with m.If(self.start):
             m.d.sync += self.address.eq(self.base)
         with m.Elif(self.step):

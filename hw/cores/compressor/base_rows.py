@@ -73,7 +73,7 @@ class BaseRows(wiring.Component):
         word = items.p.data[:WORD_BITS]
         spread = Mux(is_codes, items.p.data, word.replicate(_BEAT_WORDS))
         end = Mux(
-            is_codes, codes.inner_last | upper, pairs.inner_last | (lane == BURST_WORDS - 1)
+            is_codes, codes.ends[0] | upper, pairs.ends[0] | (lane == BURST_WORDS - 1)
         )
         m.d.comb += [
             taken.eq(items.valid & items.ready),
@@ -95,8 +95,8 @@ class BaseRows(wiring.Component):
             m.d.sync += [
                 enabled.eq(enabled | enable),
                 number.eq(address[lane_bits:]),
-                ends.eq(Mux(is_codes, codes.inner_last, pairs.inner_last)),
-                last.eq(is_codes & codes.last),
+                ends.eq(Mux(is_codes, codes.ends[0], pairs.ends[0])),
+                last.eq(is_codes & codes.ends[-1]),
                 bursts.valid.eq(end),
             ]
         with m.Elif(bursts.valid & bursts.ready):

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from hw.config import BEAT_BITS, AttentionConfig
 from hw.cores.compressor.payloads import chunk_order
 from hw.formats import SALIENCY_BITS
+from hw.streams import StreamFIFO
 
 _LANES = BEAT_BITS // SALIENCY_BITS
 
@@ -14,9 +15,9 @@ _LANES = BEAT_BITS // SALIENCY_BITS
 class ChunkOrder(wiring.Component):
     """Tokens of a chunk by saliency, largest first, equal ones by place.
 
-    A chunk of C tokens takes C cycles, and one until the order is taken; it is there one cycle
-    after the last token. A sorted list takes a token a cycle: it goes behind all that are not
-    smaller.
+    A chunk of C tokens takes C cycles, and one until the order is taken; it is there C + 1 cycles
+    after the first beat. The beats of a chunk are taken as they come. A sorted list takes a token a
+    cycle: it goes behind all that are not smaller.
 
     Parameters
     ----------
@@ -42,14 +43,18 @@ class ChunkOrder(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        beat = self.saliencies.payload.shape()
+        m.submodules.beats = beats = StreamFIFO(beat, depth=max(2, self._chunk // _LANES))
+        wiring.connect(m, wiring.flipped(self.saliencies), beats.input)
+        saliencies = beats.output
         place = Signal(range(self._chunk))
         full = Signal()
         take = Signal()
         number = Signal(SALIENCY_BITS)
         m.d.comb += [
-            take.eq(self.saliencies.valid & ~full),
-            number.eq(self.saliencies.payload[place[: _LANES.bit_length() - 1]]),
-            self.saliencies.ready.eq(~full & (place % _LANES == _LANES - 1)),
+            take.eq(saliencies.valid & ~full),
+            number.eq(saliencies.payload[place[: _LANES.bit_length() - 1]]),
+            saliencies.ready.eq(~full & (place % _LANES == _LANES - 1)),
             self.order.valid.eq(full),
         ]
         with m.If(take):

@@ -26,9 +26,9 @@ PLANNED = data.StructLayout({"segment": SEGMENT_LAYOUT, "section": Section})
 class ReadPlan(wiring.Component):
     """One segment a cycle; the first one the cycle after the start.
 
-    Value group after value group. The headers of its blocks come first: without the order of its
-    chunks the group cannot be read channel by channel. Then the tiles of its values, and among
-    them, evenly, the key codes of its chunks, so that keys and values are worked on at once.
+    The headers of the first value group come first: without the order of its chunks a group cannot
+    be read channel by channel. Then the tiles of values, and among them, evenly, the key codes of a
+    chunk, each with a header of the next group, so that keys and values are worked on at once.
 
     Parameters
     ----------
@@ -107,26 +107,46 @@ class ReadPlan(wiring.Component):
             segments.p.segment.bursts.eq(bursts),
             segments.p.section.eq(section),
         ]
-        # Chunks of keys that are due, less those that were read, in parts of a chunk. At the end of a
-        # group nothing is due: the last chunk of its keys goes last.
         headers, values = self._walks[Section.HEADER], self._walks[Section.VALUES]
-        keys = self._walks[Section.KEYS]
+        # Chunks of keys that are due, less those that were read, in parts of a chunk: a chunk in the
+        # middle of its tiles.
         due = Signal(range(self._chunks + self._tiles + 1))
         now_due = Signal.like(due)
         m.d.comb += now_due.eq(
-            Mux(section == Section.KEYS, due - self._tiles, due + self._chunks)
+            due
+            + Mux((section == Section.VALUES) & values.ends[0], self._chunks, 0)
+            - Mux(section == Section.KEYS, self._tiles, 0)
         )
+        first_group, headers_left, values_left = Signal(), Signal(), Signal()
+        ends_values = (section == Section.VALUES) & values.ends[-1]
         with m.If(moves):
-            with m.If(section == Section.HEADER):
-                with m.If(headers.inner_last):
-                    m.d.sync += section.eq(Section.VALUES)
-            with m.Elif((section == Section.KEYS) | values.inner_last):
-                m.d.sync += [
-                    due.eq(now_due),
-                    section.eq(Mux(now_due >= self._tiles, Section.KEYS, Section.VALUES)),
-                ]
-                with m.If((section == Section.KEYS) & keys.inner_last):
-                    m.d.sync += [section.eq(Section.HEADER), active.eq(~keys.last)]
+            m.d.sync += due.eq(now_due)
+            with m.If(
+                (section == Section.HEADER) & first_group & ~headers.ends[0]
+                | (section == Section.KEYS) & headers_left
+            ):
+                m.d.sync += section.eq(Section.HEADER)
+            with m.Elif((section != Section.VALUES) | values.ends[0]):
+                with m.If(now_due >= self._tiles):
+                    m.d.sync += section.eq(Section.KEYS)
+                with m.Else():
+                    m.d.sync += [
+                        section.eq(Section.VALUES),
+                        active.eq(values_left & ~ends_values),
+                    ]
+            with m.If((section == Section.HEADER) & headers.ends[0]):
+                m.d.sync += first_group.eq(0)
+            with m.If((section == Section.HEADER) & headers.ends[-1]):
+                m.d.sync += headers_left.eq(0)
+            with m.If(ends_values):
+                m.d.sync += values_left.eq(0)
         with m.If(self.start):
-            m.d.sync += [active.eq(1), section.eq(Section.HEADER), due.eq(0)]
+            m.d.sync += [
+                active.eq(1),
+                first_group.eq(1),
+                headers_left.eq(1),
+                values_left.eq(1),
+                section.eq(Section.HEADER),
+                due.eq(self._tiles // 2),
+            ]
         return m

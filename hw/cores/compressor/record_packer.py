@@ -124,7 +124,7 @@ class RecordPacker(wiring.Component):
                 bursts.p.address.eq(walk.address),
                 bursts.p.record.eq(record),
                 bursts.p.end.eq(last_burst),
-                bursts.p.last.eq(walk.last),
+                bursts.p.last.eq(walk.ends[-1]),
                 bursts.p.enable.eq(-1),
             ]
         m.d.comb += [

@@ -57,7 +57,7 @@ class AffineQuantiser(wiring.Component):
     lanes : int
         Numbers of a beat: 1, 2, 4 or 8.
     base_every : int or None
-        Bases: the first number of so many, a power of two below ``group``. They count as 0 for the
+        Bases: the first number of so many, a power of two up to ``group``. They count as 0 for the
         range, and their codes have twice the bits, of steps ``2**bits + 1`` times as small. None:
         there are none. Only with 2 or 4 bits.
 
@@ -87,7 +87,7 @@ class AffineQuantiser(wiring.Component):
         if base_every is not None:
             if bits == 8:
                 raise ValueError("base_every must be None with 8 bits")
-            legal = [1 << i for i in range(1, (group - 1).bit_length())]
+            legal = [1 << i for i in range(1, group.bit_length())]
             if base_every not in legal:
                 raise ValueError(f"base_every must be None or one of {legal}, not {base_every!r}")
         self._parameters = GroupParameters(bits)
