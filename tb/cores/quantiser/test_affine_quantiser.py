@@ -97,7 +97,7 @@ def test_pace(shape: str) -> None:
     bits, group, lanes = SHAPES[shape]
     beats, count = group // lanes, 20
     run = check(shape, random_groups(shape, 5, count))
-    latency = 6 + 3 + bits // 2
+    latency = 8 + 3 + bits // 2
     assert run.first_output_cycle["codes"] == beats + latency
     assert run.cycles == (count - 1) * max(beats, 6) + 2 * beats - 1 + latency + 1
 
