@@ -76,8 +76,7 @@ class HeaderReader(wiring.Component):
         m.d.comb += [
             beats.ready.eq(ready),
             self.not_finite.eq(
-                moves
-                & ((pairs & Cat(bad).any()) | (value_scales & Cat(bad[: self._scales]).any()))
+                moves & ((pairs & Cat(bad).any()) | (value_scales & Cat(bad[: self._scales]).any()))
             ),
         ]
         with m.If(moves):

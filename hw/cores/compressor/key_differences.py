@@ -164,13 +164,7 @@ class KeyDifferences(wiring.Component):
             scale_read.addr.eq(pair[(_PAIRS - 1).bit_length() :]),
             key_read.addr.eq(Cat(code_beat, place[rank], chunk[0])),
             base_read.addr.eq(Cat(code_beat, chunk[0])),
-            release.eq(
-                move
-                & numbers
-                & group_end
-                & last_group
-                & (rank == config.chunk - 1)
-            ),
+            release.eq(move & numbers & group_end & last_group & (rank == config.chunk - 1)),
         ]
         m.d.comb += [port.en.eq(move) for port in (scale_read, key_read, base_read)]
         with m.If(move):
@@ -210,9 +204,7 @@ class KeyDifferences(wiring.Component):
             Value.cast(the_pair).eq(scale_read.data.word_select(came_pair, PAIR_BITS)),
             self.base.valid.eq(row & free),
             self.base.p.codes.eq(came == _Read.ROW_CODES),
-            self.base.p.data.eq(
-                Mux(came == _Read.ROW_CODES, base_read.data, Value.cast(the_pair))
-            ),
+            self.base.p.data.eq(Mux(came == _Read.ROW_CODES, base_read.data, Value.cast(the_pair))),
             move.eq(free & (~row | self.base.ready)),
         ]
         token_pair, base_pair = Signal(PAIR), Signal(PAIR)

@@ -162,10 +162,7 @@ class RecordWriter(wiring.Component):
             step.eq(giving & words.ready & (beat == BURST_BEATS - 1)),
             end.eq(step & (number == run.last)),
             take.eq(
-                runs.output.valid
-                & ~busy[next_tag]
-                & (~asking | request.ready)
-                & (~giving | end)
+                runs.output.valid & ~busy[next_tag] & (~asking | request.ready) & (~giving | end)
             ),
             runs.output.ready.eq(take),
             read.en.eq(take | step),

@@ -75,9 +75,7 @@ class AffineQuantiser(wiring.Component):
         A parameter has an illegal value.
     """
 
-    def __init__(
-        self, *, bits: int, group: int, lanes: int, base_every: int | None = None
-    ) -> None:
+    def __init__(self, *, bits: int, group: int, lanes: int, base_every: int | None = None) -> None:
         if lanes not in LANES:
             raise ValueError(f"lanes must be one of {LANES}, not {lanes!r}")
         if group < 2 * lanes or group % lanes:

@@ -15,11 +15,11 @@ from golden.reference import Quantised, Tail
 from golden.reference.cache import dequantise_tail
 from golden.reference.compress import CompressedWindow, compress_window
 from hw.config import BURST_BYTES, AttentionConfig
-from hw.cores.compressor.payloads import window_layout
+from hw.cores.compressor.payloads import BURST, BURST_WORDS, window_layout
 from hw.cores.compressor.window_closer import WindowCloser
 from hw.formats import KVFormat, Status
-from tb.harness import pack
-from tb.memory.kv_mmu.memory_model import BURST_BEATS, ReadModel, Request
+from tb.harness import pack, unpack
+from tb.memory.kv_mmu.memory_model import BURST_BEATS, Beat, ReadModel, Request
 from tb.memory.kv_mmu.pins import Pins
 
 BEAT_BYTES = 16
@@ -81,6 +81,18 @@ class WriteModel:
         return None
 
 
+class OrderedReads(ReadModel):
+    """Answers in the order of the requests, beat after beat."""
+
+    def answer(self, now: int) -> Beat | None:
+        """The beat of this cycle, if any."""
+        if not self._waiting or self._waiting[0][0] > now:
+            return None
+        _, request, beat = self._waiting.pop(0)
+        data = self._contents(request.address + beat * BEAT_BYTES)
+        return Beat(data, request.tag, beat, 0)
+
+
 def random_tail(config: AttentionConfig, rng: random.Random, tokens: int) -> Tail:
     """A tail of sizes as they come, with equal and extreme numbers among them."""
     generator = torch.Generator().manual_seed(rng.getrandbits(32))
@@ -129,9 +141,64 @@ def closed_windows(tail: Tail, config: AttentionConfig) -> CompressedWindow:
         return x.unflatten(0, (-1, config.window))
 
     values = dequantise_tail(tail, config)[1]
-    return compress_window(
-        tail.keys.each(windows), windows(values), windows(tail.saliency), config
-    )
+    return compress_window(tail.keys.each(windows), windows(values), windows(tail.saliency), config)
+
+
+def tail_beats(tail: Tail, config: AttentionConfig) -> tuple[list[int], list[int], list[int]]:
+    """Beats of the headers, the key codes and, in the order of reading, the tiles of a window."""
+    layout = KVFormat(config)
+    region = pack_tail(tail, len(tail.saliency), config)
+
+    def beats(start: int, size: int) -> list[int]:
+        return [
+            int.from_bytes(region[at : at + BEAT_BYTES], "little")
+            for at in range(start, start + size, BEAT_BYTES)
+        ]
+
+    blocks = range(0, len(region), layout.tail_block_bytes)
+    headers = [beat for at in blocks for beat in beats(at, layout.tail_header_bytes)]
+    keys = [
+        beat
+        for at in blocks
+        for beat in beats(at + layout.tail_header_bytes, layout.key_code_bytes)
+    ]
+    size = config.chunk * BURST_BYTES
+    values = [
+        beat
+        for group in range(0, len(blocks), config.group_chunks)
+        for tile in range(0, layout.tail_value_bytes, size)
+        for at in blocks[group : group + config.group_chunks]
+        for beat in beats(at + layout.tail_key_bytes + tile, size)
+    ]
+    return headers, keys, values
+
+
+def header_sections(headers: list[int], config: AttentionConfig) -> tuple[list[int], list[int]]:
+    """Of the beats of headers those of the scales of keys, and of values."""
+    layout = KVFormat(config)
+    sizes = layout.saliency_bytes, layout.key_scale_bytes, layout.tail_scale_bytes
+    first, second, third = (size // BEAT_BYTES for size in sizes)
+    pairs: list[int] = []
+    scales: list[int] = []
+    for at in range(0, len(headers), layout.tail_header_bytes // BEAT_BYTES):
+        pairs += headers[at + first : at + first + second]
+        scales += headers[at + first + second : at + first + second + third]
+    return pairs, scales
+
+
+def put_bursts(data: bytearray, bursts: list[int]) -> list[int]:
+    """Write ``bursts`` as a memory does; places of those that are the last of their source."""
+    lasts = []
+    for number, item in enumerate(bursts):
+        fields = unpack(BURST, item)
+        burst = fields["data"].to_bytes(BURST_BYTES, "little")
+        for word in range(BURST_WORDS):
+            if fields["enable"] >> word & 1:
+                at = BURST_BYTES * fields["address"] + 4 * word
+                data[at : at + 4] = burst[4 * word : 4 * word + 4]
+        if fields["last"]:
+            lasts.append(number)
+    return lasts
 
 
 @dataclass(frozen=True)
@@ -163,7 +230,7 @@ class System:
         self.config, self.busy = config, busy
         self.rng = random.Random(seed)
         self.layout = KVFormat(config)
-        self.latency = range(1, 40)
+        self._latency, self._ordered = range(1, 40), False
         self.closer = WindowCloser(config, lanes=lanes)
         self.pins = Pins(self.closer)
         #: Byte addresses that cannot be read, or written.
@@ -226,6 +293,10 @@ class System:
             },
         )
 
+    def in_order(self, latency: int) -> None:
+        """From now on the memory answers in order, a beat a cycle, after so many cycles."""
+        self._latency, self._ordered = range(latency, latency + 1), True
+
     def run(self, jobs: Any, *, reset_at: int | None = None, limit: int = 60_000) -> None:
         """Run a generator that yields requests and is sent the status of each."""
         simulator = Simulator(self.pins.top)
@@ -238,20 +309,21 @@ class System:
         simulator.run()
 
     def _models(self) -> None:
-        self.reads = ReadModel(
+        model = OrderedReads if self._ordered else ReadModel
+        self.reads = model(
             self.rng,
             lambda a: int.from_bytes(self.data[a : a + BEAT_BYTES], "little"),
             self.busy,
         )
-        self.reads.latency = self.latency
+        self.reads.latency = self._latency
         self.reads.refuses = lambda address: address in self.unreadable
         self.writes = WriteModel(self.rng, self.data, self.busy, 2)
         self.writes.refuses = self.unwritable
 
     async def _bench(self, context: Any, jobs: Any, reset_at: int | None, limit: int) -> None:
         pins, rng = self.pins, self.rng
-        self._models()
         request, since = next(jobs), 0
+        self._models()
         asked = False
         waiting: dict[str, int] = {}
         for now in range(limit):
@@ -272,7 +344,12 @@ class System:
             pins.set("memory_write__data__ready", self.writes.ready())
             pins.offer("memory_write__written", self.writes.end(now))
             pins.exchange(context)
-            for name in ("answer", "memory__request", "memory_write__request", "memory_write__data"):
+            for name in (
+                "answer",
+                "memory__request",
+                "memory_write__request",
+                "memory_write__data",
+            ):
                 offered = pins.get(f"{name}__payload") if pins.get(f"{name}__valid") else None
                 assert waiting.get(name) in (None, offered), f"{name} did not stay"
                 waiting.pop(name, None)

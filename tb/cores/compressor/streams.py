@@ -35,12 +35,14 @@ def play(
     stall: float = 0.3,
     seed: int = 1,
     reset_at: int | None = None,
+    first: Sequence[str] = (),
     limit: int = 20_000,
 ) -> Played:
     """Send ``inputs`` and wait for as many items as ``outputs`` says; more are an error.
 
     An input ``start`` is high in the first cycle, and the streams begin behind it. A stream that
     withdraws an item or changes it is an error. With ``reset_at`` all begins again in that cycle.
+    The inputs ``first`` come to their end before the others begin.
     """
     print(f"seed {seed}")
     pins = Pins(component)
@@ -67,7 +69,8 @@ def play(
             if starts:
                 pins.set("start", start)
             for name, items in left.items():
-                offers = bool(items) and not start
+                early = name in first or not any(left[other] for other in first)
+                offers = bool(items) and not start and early
                 offered[name] = offers and (offered.get(name, False) or rng.random() >= stall)
                 pins.offer(name, items[0] if offered[name] else None)
             for name in outputs:
