@@ -39,6 +39,11 @@ class WriteModel:
         #: Byte addresses of the burst that is refused.
         self.refuses = range(0)
 
+    @property
+    def under_way(self) -> int:
+        """Writes that have not ended, and beats without a request."""
+        return len(self._under_way) + len(self._beats)
+
     def ready(self) -> bool:
         """Whether a request, or a beat, is taken in this cycle."""
         return self._rng.random() >= self._busy

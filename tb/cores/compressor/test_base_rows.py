@@ -35,8 +35,8 @@ def first_key(config: AttentionConfig, window: int) -> tuple[int, int]:
 def test_rows(config: AttentionConfig, window: int, seed: int) -> None:
     layout = KVFormat(config)
     rng = random.Random(seed)
-    size = 8 * layout.base_block_bytes * max(1, config.window // config.chunk**2)
-    found, expected = bytearray(size), bytearray(size)
+    blocks = 8 * max(1, config.window // config.chunk**2)
+    found, expected = (bytearray(blocks * layout.base_block_bytes) for _ in range(2))
     block, key = first_key(config, window)
     pair_bytes, code_bytes = 4 * config.groups, config.head_dim * config.key_bits // 8
     chunks = config.window // config.chunk
@@ -56,9 +56,9 @@ def test_rows(config: AttentionConfig, window: int, seed: int) -> None:
     bursts = 0
     for number in range(chunks):
         place = (key + number) % config.chunk
-        for section, row in ((0, pair_bytes), (layout.key_scale_bytes, code_bytes)):
-            first = section + place * row
-            bursts += (first + row - 1) // 32 - first // 32 + 1
+        for section, size in ((0, pair_bytes), (layout.key_scale_bytes, code_bytes)):
+            first = section + place * size
+            bursts += (first + size - 1) // 32 - first // 32 + 1
     played = play(
         BaseRows(config),
         inputs={

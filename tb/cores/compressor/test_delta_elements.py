@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -24,9 +25,10 @@ def test_elements(name: str, seed: int) -> None:
     rng = random.Random(seed)
     unit = DeltaElements(config)
     group, bits, keep = config.group, config.key_delta_bits, config.key_keep
-    kept = [range(keep), range(group - keep, group)]
+    kept = [list(range(keep)), list(range(group - keep, group))]
     kept += [sorted(rng.sample(range(group), keep)) for _ in range(20)]
-    items, expected = [], []
+    items: list[Any] = []
+    expected = []
     for places in kept:
         codes = [rng.randrange(2**bits) for _ in range(group)]
         mask = sum(1 << place for place in places)

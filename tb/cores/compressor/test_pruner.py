@@ -1,6 +1,7 @@
 """Quantised groups and their masks against the twin, with bases and without."""
 
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +27,8 @@ def test_groups(shape: str, seed: int) -> None:
     unit = Pruner(bits=bits, group=group, lanes=lanes, keep=keep, base_every=every)
     bases = [] if every is None else list(range(0, group, every))
     of_beat = len(range(0, lanes, every)) if every else 0
-    beats, expected = [], []
+    beats: list[Any] = []
+    expected = []
     for _ in range(30):
         codes = [rng.randrange(2**bits) for _ in range(group)]
         base = [rng.randrange(4**bits) for _ in bases]

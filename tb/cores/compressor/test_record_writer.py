@@ -24,9 +24,9 @@ Burst = dict[str, int]
 def random_bursts(rng: random.Random, source: int, count: int) -> list[Burst]:
     """Runs of every length in every record of a source; no address twice."""
     bursts: list[Burst] = []
-    left = {record: 0 for record in range(RECORDS[source])}
+    left = dict.fromkeys(range(RECORDS[source]), 0)
     place = dict.fromkeys(left, 0)
-    for number in range(count):
+    for _ in range(count):
         record = rng.choice(list(left))
         if left[record] == 0:
             left[record] = rng.choice((1, 1, 2, 3, 8, 9, 20))
@@ -118,7 +118,7 @@ def run(
             # Idle for good: everything is written.
             if idle > 3:
                 result.extend([writes, failed, now])
-                assert not writes._ends and not writes._requests and not writes._beats
+                assert not writes.under_way
                 return
             await context.tick()
         raise AssertionError(f"not done: {left}")
@@ -171,4 +171,4 @@ def test_a_refused_write_is_told(seed: int) -> None:
 )
 def test_illegal_parameters(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        RecordWriter(**({"records": (1,), "run": 4} | options), tag_bits=2)
+        RecordWriter(**({"records": (1,), "run": 4, "tag_bits": 2} | options))

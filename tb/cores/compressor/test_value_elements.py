@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,8 @@ def test_elements(name: str, seed: int) -> None:
     rng = random.Random(seed)
     unit = ValueElements(config)
     bits, chunk = config.value_bits, config.chunk
-    items, pairs, elements = [], [], []
+    items: list[Any] = []
+    pairs, elements = [], []
     for _ in range(15):
         codes = [rng.randrange(2**bits) for _ in range(config.value_group)]
         mask = [rng.getrandbits(1) for _ in codes]

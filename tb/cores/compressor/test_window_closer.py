@@ -128,15 +128,16 @@ def refusals(system: System, *, thorough: bool) -> Jobs:
     for name in ("base", "chunk", "tail"):
         odd = replace(places, **{name: getattr(places, name) + 16})
         assert (yield system.request(odd, 0)) == Status.ADDRESS_RANGE
-    assert system.data == untouched and not system.reads.requests
+    assert system.data == untouched
+    assert not system.reads.requests
 
     size = system.layout.tail_block_bytes
-    for offset in (0, system.layout.tail_header_bytes, 2 * size - 16)[places_of]:
+    for offset in [0, system.layout.tail_header_bytes, 2 * size - 16][places_of]:
         system.unreadable = range(places.tail + offset, places.tail + offset + 1)
         assert (yield good) == Status.MEMORY_ERROR
     system.unreadable = range(0)
     deltas = places.chunk + system.layout.value_scale_bytes
-    for at in (places.base, places.chunk, deltas)[places_of]:
+    for at in [places.base, places.chunk, deltas][places_of]:
         # The burst with which a run begins.
         system.unwritable = range(at // 32 * 32, at // 32 * 32 + 1)
         system.writes.refuses = system.unwritable
@@ -145,7 +146,7 @@ def refusals(system: System, *, thorough: bool) -> Jobs:
 
     scales = places.tail + system.layout.saliency_bytes
     value_scales = scales + system.layout.key_scale_bytes
-    for at in (scales, scales + 2, value_scales + 2 * config.chunk - 2)[places_of]:
+    for at in [scales, scales + 2, value_scales + 2 * config.chunk - 2][places_of]:
         kept = bytes(system.data[at : at + 2])
         system.data[at : at + 2] = (0x7C00).to_bytes(2, "little")
         assert (yield good) == Status.SCALE_NOT_FINITE
