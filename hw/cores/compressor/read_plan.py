@@ -110,8 +110,8 @@ class ReadPlan(wiring.Component):
             segments.p.section.eq(section),
         ]
         headers, values = self._walks[Section.HEADER], self._walks[Section.VALUES]
-        # Chunks of keys that are due, less those that were read, in parts of a chunk. A chunk is due
-        # in the middle of its tiles.
+        # Chunks of keys that are due, less those that were read, in parts of a chunk. One is due in
+        # the middle of its tiles.
         due = Signal(range(self._chunks + self._tiles + 1))
         now_due = Signal.like(due)
         m.d.comb += now_due.eq(

@@ -209,6 +209,11 @@ def test_illegal_lanes(lanes: int) -> None:
         WindowCloser(TINY, lanes=lanes)
 
 
+def test_illegal_write_tags() -> None:
+    with pytest.raises(ValueError, match=r"write_tag_bits must be one of \(2, 3, 4\), not 1"):
+        WindowCloser(TINY, lanes=4, write_tag_bits=1)
+
+
 def test_a_mask_for_a_chunk_is_refused() -> None:
     with pytest.raises(ValueError, match="mask_scope must be 'token' to close windows, not 'chunk"):
         WindowCloser(replace(TINY, mask_scope="chunk"), lanes=8)
