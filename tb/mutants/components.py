@@ -353,8 +353,8 @@ COMPONENT_FAULTS: tuple[ComponentFault, ...] = (
         unit="AffineQuantiser",
         kind="state kept",
         description="the smallest number of the group before counts",
-        old="Mux(first, beat.payload[0], low)",
-        new="low",
+        old="Mux(first | (least < low), least, low)",
+        new="Mux(least < low, least, low)",
         killed_by=_CORNERS,
     ),
     ComponentFault(
