@@ -172,8 +172,8 @@ class KVFormat:
     def prompt_record_bytes(self) -> int:
         """A token of a prompt that is to be imported, padded to a burst.
 
-        A beat with the scale of the value (FP16, bytes 0 and 1) and the saliency (bytes 4 to 7), the
-        key in FP16, the codes of the value.
+        A beat with the scale of the value (FP16, bytes 0 and 1) and the saliency (bytes 4 to 7);
+        the key in FP16; the codes of the value.
         """
         c = self.config
         numbers = c.head_dim * (FP16_BITS + c.tail_value_bits) // 8

@@ -10,7 +10,7 @@ from hw.cores.compressor.burst_builder import BurstBuilder
 from hw.cores.compressor.record_writer import RecordWriter
 from hw.cores.compressor.sharing import JOBS, PROMPTS, AppenderShare, CloserShare
 from hw.cores.compressor.tail_appender import TailAppender
-from hw.cores.compressor.window_closer import WRITE_TAG_BITS, WindowCloser, reading_config
+from hw.cores.compressor.window_closer import WindowCloser, reading_config
 from hw.cores.job_admission import JobAdmission, started_layout
 from hw.cores.job_finish import JobFinish
 from hw.cores.prompt_import import IMPORTED, PROMPT, PromptImport
@@ -24,6 +24,8 @@ from hw.streams import StreamFIFO
 _RUN = 4
 #: Core, closer of windows, import of prompts.
 _READERS = 3
+#: Of each writer.
+_WRITE_TAG_BITS = 2
 #: Appender, saliencies, closer of windows.
 _WRITERS = 3
 
@@ -63,7 +65,9 @@ class DecodeCore(wiring.Component):
     ) -> None:
         self._config = config
         self._core = AttentionCore(config, page_bytes, writes=True)
-        self._closer = WindowCloser(config, lanes=lanes, page_bytes=page_bytes)
+        self._closer = WindowCloser(
+            config, lanes=lanes, page_bytes=page_bytes, write_tag_bits=_WRITE_TAG_BITS
+        )
         self._appender = TailAppender(config, lanes=lanes)
         self._admission = JobAdmission(config)
         self._finish = JobFinish(config)
@@ -81,7 +85,7 @@ class DecodeCore(wiring.Component):
                 "prompt": In(stream.Signature(PROMPT)),
                 "imported": Out(stream.Signature(IMPORTED)),
                 "memory": Out(read_port(self._read_tags + (_READERS - 1).bit_length())),
-                "memory_write": Out(write_port(WRITE_TAG_BITS + (_WRITERS - 1).bit_length())),
+                "memory_write": Out(write_port(_WRITE_TAG_BITS + (_WRITERS - 1).bit_length())),
             }
         )
 
@@ -167,7 +171,7 @@ class DecodeCore(wiring.Component):
             prompts.not_finite.eq(appender.not_finite & (share.of == PROMPTS)),
         ]
         m.submodules.reads = reads = ReadMerge(_READERS, tag_bits=self._read_tags)
-        m.submodules.writes = writes = WriteMerge(_WRITERS, tag_bits=WRITE_TAG_BITS)
+        m.submodules.writes = writes = WriteMerge(_WRITERS, tag_bits=_WRITE_TAG_BITS)
         for i, reader in enumerate((core.memory, closer.memory, prompts.memory)):
             self._connect_reader(m, reader, reads.readers[i])
         for i, writer_port in enumerate((tokens.memory, saliencies.memory, closer.memory_write)):
@@ -199,7 +203,7 @@ class DecodeCore(wiring.Component):
     @staticmethod
     def _writer() -> RecordWriter:
         """Of one source, whose bursts follow each other in one record."""
-        return RecordWriter(records=[1], run=_RUN, tag_bits=WRITE_TAG_BITS)
+        return RecordWriter(records=[1], run=_RUN, tag_bits=_WRITE_TAG_BITS)
 
     @staticmethod
     def _connect_reader(
