@@ -26,7 +26,7 @@ from golden.tensors import Tensors
 from golden.twin.attention import JobResult
 from golden.twin.sequence_cache import SequenceCache
 from hw.config import BURST_BYTES, AttentionConfig
-from hw.formats import KVFormat
+from hw.formats import KVFormat, Status
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class Step:
     #: What the job gives, and what the memory holds when it has completed.
     result: JobResult
     after: CompressedCache
+    #: How the job ends; what it gives means something only with OK.
+    status: Status = Status.OK
 
     @property
     def closes(self) -> bool:

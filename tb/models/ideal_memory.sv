@@ -12,6 +12,8 @@
 // one of its beats, so that both the answers and their beats mix. With a fixed latency, no gaps and enough requests there is a beat in every
 // cycle. Reset forgets the requests under way and zeroes the counters; the contents stay.
 //
+// With `reload` a reset reads the image again and empties the log.
+//
 // Plusargs, NAME being the parameter:
 //   +NAME_image=PATH         binary file that holds the first bytes of the memory; what lies behind
 //                            them reads as FILLER. Without a file all of it does.
@@ -23,6 +25,7 @@
 //   +NAME_error_address=HEX  beats of the bytes from here on ...
 //   +NAME_error_bytes=N      ... to here come with `error` and all ones (default 0: none); a write that
 //                            touches them changes nothing and ends with `error`
+//   +NAME_reload=1           see above (default 0)
 //   +NAME_log=PATH           a line for each written beat: mark, beat number, data, enable (hexadecimal)
 //   +seed=N                  seed of everything random; each NAME derives a sequence of its own
 //
@@ -89,6 +92,7 @@ module writable_memory #(
     logic [WRITE_TAG_BITS:0]   end_of  [1 << WRITE_TAG_BITS];
     logic [31:0]               told_of [1 << WRITE_TAG_BITS];
     int                        log_file;
+    bit                        reload, fresh;
     string                     log_path;
 
     function automatic logic [31:0] next_random(input logic [31:0] state);
@@ -181,6 +185,22 @@ module writable_memory #(
         end
     endfunction
 
+    // The image, and an empty log.
+    function automatic void load();
+        if ($value$plusargs({NAME, "_image=%s"}, path)) begin
+            file = $fopen(path, "rb");
+            if (file == 0) $fatal(1, "%s: cannot read %s", NAME, path);
+            loaded = ($fread(words, file) + 15) / 16;
+            $fclose(file);
+        end
+        if (log_file != 0) $fclose(log_file);
+        log_file = 0;
+        if ($value$plusargs({NAME, "_log=%s"}, log_path)) begin
+            log_file = $fopen(log_path, "w");
+            if (log_file == 0) $fatal(1, "%s: cannot write %s", NAME, log_path);
+        end
+    endfunction
+
     // The beat that `write__data` offers, of the oldest request.
     function automatic void write();
         logic [31:0]               address, word;
@@ -241,6 +261,7 @@ module writable_memory #(
         error_bytes   = 0;
         seed          = 1;
         loaded        = 0;
+        log_file      = 0;
         void'($value$plusargs({NAME, "_latency_min=%d"}, latency_min));
         latency_max = latency_min;
         void'($value$plusargs({NAME, "_latency_max=%d"}, latency_max));
@@ -252,19 +273,12 @@ module writable_memory #(
         void'($value$plusargs("seed=%d", seed));
         if (latency_min < 1 || latency_max < latency_min)
             $fatal(1, "%s: latency from %0d to %0d", NAME, latency_min, latency_max);
-        if ($value$plusargs({NAME, "_image=%s"}, path)) begin
-            file = $fopen(path, "rb");
-            if (file == 0) $fatal(1, "%s: cannot read %s", NAME, path);
-            loaded = ($fread(words, file) + 15) / 16;
-            $fclose(file);
-        end
+        reload = 1'b0;
+        fresh  = 1'b1;
+        void'($value$plusargs({NAME, "_reload=%d"}, reload));
+        load();
         random = (seed * 32'h9E3779B9) | 32'h1;
         for (int i = 0; i < NAME.len(); i++) random = next_random(random ^ 32'(NAME[i])) | 32'h1;
-        log_file = 0;
-        if ($value$plusargs({NAME, "_log=%s"}, log_path)) begin
-            log_file = $fopen(log_path, "w");
-            if (log_file == 0) $fatal(1, "%s: cannot write %s", NAME, log_path);
-        end
         write__request__ready = 1'b0;
         write__data__ready    = 1'b0;
         write__written__valid = 1'b0;
@@ -284,6 +298,8 @@ module writable_memory #(
 
     always_ff @(posedge clk) begin
         if (rst) begin
+            if (reload && !fresh) load();
+            fresh = 1'b1;
             pending         = 0;
             now             = '0;
             request__ready  <= 1'b0;
@@ -302,6 +318,7 @@ module writable_memory #(
         end else begin
             if (response__valid && !response__ready)
                 $fatal(1, "%s: response.ready is low", NAME);
+            fresh = 1'b0;
             now = now + 1;
             if (request__valid && request__ready) accept();
             if (pending != 0) busy <= busy + 1;
