@@ -24,8 +24,8 @@ from hw.streams import StreamFIFO
 _RUN = 4
 #: Core, closer of windows, import of prompts.
 _READERS = 3
-#: Of each writer.
-_WRITE_TAG_BITS = 2
+#: Of each writer: a token has a dozen writes, and waits for none of the token before.
+_WRITE_TAG_BITS = 4
 #: Appender, saliencies, closer of windows.
 _WRITERS = 3
 

@@ -104,7 +104,7 @@ def run_generation(
         stall=stall,
         seed=seed,
         reset_at=reset_at,
-        max_cycles=20_000 * len(steps),
+        max_cycles=20_000 * len(steps) + 1_000 * sum(prompt.tokens for prompt in golden.prompts),
         waves=waves,
         # Long contexts run long enough to be worth compiling for speed.
         fast=config.max_context > 1000,
