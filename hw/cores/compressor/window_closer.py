@@ -47,7 +47,7 @@ class WindowCloser(wiring.Component):
     """Closes one window after the other (docs/contracts.md, section 9).
 
     The pace is set by the slowest of three: a beat a cycle of what is read; for each token but the
-    base and each key group ``max(6, 2 + group / lanes)`` cycles; for each channel of a value group
+    base and each key group ``max(6, group / lanes)`` cycles; for each channel of a value group
     ``max(6, value_group / lanes)``. Codes of 4 bits make the pruning slower, up to 18 cycles in the
     place of 6. Before that come the headers, after it a few dozen cycles until the last burst is
     written. Nothing else may use the regions meanwhile.

@@ -125,7 +125,7 @@ def random_tail(config: AttentionConfig, rng: random.Random, tokens: int) -> Tai
     saliency = integers(0, 1 << 32, tokens)
     # Ties, zeros, a sink.
     saliency = torch.where(integers(0, 2, tokens) == 0, saliency >> 30, saliency)
-    saliency[:1] = (1 << 32) - 1
+    saliency[config.chunk - 1] = (1 << 32) - 1
     return Tail(Quantised(codes, scale, minimum), values, value_scale, saliency)
 
 

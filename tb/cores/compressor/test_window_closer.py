@@ -151,6 +151,11 @@ def refusals(system: System, *, thorough: bool) -> Jobs:
         system.data[at : at + 2] = (0x7C00).to_bytes(2, "little")
         assert (yield good) == Status.SCALE_NOT_FINITE
         system.data[at : at + 2] = kept
+
+    # Whatever the memory holds, there is an answer, and the next window is right.
+    system.data[places.tail :] = system.rng.randbytes(len(system.data) - places.tail)
+    assert (yield good) == Status.SCALE_NOT_FINITE
+    system.fill_tail(places, tail, 0)
     expected = system.expect(places, golden, 0)
     assert (yield good) == Status.OK
     assert system.data == expected
