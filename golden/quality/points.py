@@ -64,7 +64,7 @@ FIXED: tuple[CacheMethod, ...] = (
     KIVI(bits=2),
 )
 #: Shares of FP16's traffic at which a sweep compares, beside that of KVO as published.
-SWEEP_SHARES = (0.06, 0.1, 0.2, 0.3, 0.45)
+SWEEP_SHARES = (0.025, 0.04, 0.06, 0.1, 0.2, 0.4)
 #: Layers that the papers of KVO and Quest leave whole.
 WHOLE = 2
 
@@ -106,16 +106,30 @@ class Probe:
         ``[B, G, R, T, D]`` and ``[B, G, T, D]``, post-RoPE.
     steps
         Decode steps, fewer than T; the tail of KVO breathes with a period of 64.
+    rope_theta
+        Base of the RoPE wavelengths.
     """
 
-    def __init__(self, query: Tensor, key: Tensor, value: Tensor, *, steps: int = 64) -> None:
+    def __init__(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        steps: int = 64,
+        rope_theta: float = 10000.0,
+    ) -> None:
         self.context = key.shape[-2]
         first = self.context - steps
         if not 0 < steps < self.context:
             raise ValueError(f"steps must be 1 to {self.context - 1}, not {steps!r}")
         self._prefill = Prefill(
-            query=query[..., :first, :], key=key[..., :first, :], value=value[..., :first, :]
+            query=query[..., :first, :],
+            key=key[..., :first, :],
+            value=value[..., :first, :],
+            rope_theta=rope_theta,
         )
+        self._shares: dict[CacheMethod, float] = {}
         self._steps = (query[..., first:, :], key[..., first:, :], value[..., first:, :])
 
     @staticmethod
@@ -127,12 +141,15 @@ class Probe:
         model(batch.tokens, captured=captured)
         layer = captured[min(1, len(captured) - 1)]
         groups = model.config.kv_heads
-        return Probe(layer.query.unflatten(1, (groups, -1)), layer.key, layer.value)
+        query = layer.query.unflatten(1, (groups, -1))
+        return Probe(query, layer.key, layer.value, rope_theta=model.config.rope_theta)
 
     @torch.no_grad()
     def share(self, method: CacheMethod) -> float:
         """Traffic over that of FP16."""
-        return decode(method, self._prefill, *self._steps)[1].share
+        if method not in self._shares:
+            self._shares[method] = decode(method, self._prefill, *self._steps)[1].share
+        return self._shares[method]
 
 
 def matched(method: CacheMethod, share: float, probe: Probe) -> CacheMethod | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import json
@@ -26,15 +27,31 @@ _SHARED = ("decode", "evaluate", "interface", "storage", "tasks")
 STORE = Path(__file__).parents[2] / "build" / "quality" / "store"
 
 
-def _sources(method: type) -> list[Path]:
-    """Files that decide a figure of ``method``.
+def _imported(path: Path) -> set[Path]:
+    """Files of this repository that a module imports from, itself included; through all levels."""
+    found: set[Path] = set()
+    waiting = [path]
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        found.add(path)
+        for node in ast.walk(ast.parse(path.read_text())):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            for name in names:
+                file = getattr(sys.modules.get(name), "__file__", None)
+                if name.startswith(("golden.", "hw.")) and file:
+                    waiting.append(Path(file))
+    return found
 
-    Its module, what that takes from others, and what all methods use.
-    """
-    used = {getattr(x, "__module__", None) for x in vars(sys.modules[method.__module__]).values()}
-    names = {name for name in used if name and name.startswith(("golden.quality", "hw."))}
-    files = {Path(str(sys.modules[name].__file__)) for name in names}
-    files.add(Path(inspect.getfile(method)))
+
+def _sources(method: type) -> list[Path]:
+    """Files that decide a figure of ``method``: its module, what that uses, and the lab's own."""
+    files = _imported(Path(inspect.getfile(method)))
     files |= {Path(__file__).with_name(f"{name}.py") for name in _SHARED}
     reference = Path(inspect.getfile(golden.reference)).parent
     model = Path(inspect.getfile(golden.model)).parent
