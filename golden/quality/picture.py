@@ -79,7 +79,7 @@ def _panel(axis: Axes, rows: list[Row], methods: list[str]) -> None:
             label=row["method"],
         )
     axis.set_xscale("log")
-    axis.xaxis.set_major_locator(mpl.ticker.FixedLocator([0.05, 0.1, 0.2, 0.5, 1.0]))
+    axis.xaxis.set_major_locator(mpl.ticker.FixedLocator([0.02, 0.05, 0.1, 0.2, 0.5, 1.0]))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0%}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_title(TITLES[rows[0]["task"]], fontsize=8)
