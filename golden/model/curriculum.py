@@ -93,7 +93,7 @@ CURRICULA = {
         phases=(Phase(until=1.0, lengths=(1024, 2048, 2048, 4096), **_FULL_MIX, pairs=(8, 20)),),
         longest=4400,
         rope_theta=4e4,
-        rate=0.3,
+        rate=0.1,
     ),
 }
 """By the context they train for."""
