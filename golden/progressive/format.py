@@ -61,9 +61,9 @@ class ProgressiveFormat:
     Members
     -------
     head_dim : 32, 64, 128 or 256.
-    key_bits : of a key code, 2 to 8; one scale per key.
+    key_bits : of a key code, 2 to 7; one scale per key.
     screen_bits : upper bits of a key code that the second look takes, 2 to ``key_bits``.
-    value_bits : of a value code, 2 to 8.
+    value_bits : of a value code, 2 to 7.
     value_group : channels of a value that share a scale; divides ``head_dim``.
     channels : whose planes a step reads, 1 to ``head_dim``.
     top : candidates of a step, beside the newest tokens; 1 or more.
@@ -91,9 +91,9 @@ class ProgressiveFormat:
         if self.head_dim not in (32, 64, 128, 256):
             raise ValueError(f"head_dim must be 32, 64, 128 or 256, not {self.head_dim!r}")
         ranges = {
-            "key_bits": (2, 8),
+            "key_bits": (2, 7),
             "screen_bits": (2, self.key_bits),
-            "value_bits": (2, 8),
+            "value_bits": (2, 7),
             "value_group": (1, self.head_dim),
             "channels": (1, self.head_dim),
             "top": (1, None),
