@@ -21,6 +21,7 @@ from golden.quality.methods import (
     RCE,
     ArkVale,
     CrossLayer,
+    Progressive,
     QuaRot,
     Quest,
     Scissorhands,
@@ -45,6 +46,7 @@ __all__ = [
 #: Methods whose traffic is set by a budget of tokens.
 BUDGETED: tuple[CacheMethod, ...] = (
     KVO(),
+    Progressive(),
     Quest(),
     ArkVale(),
     SnapKV(),
@@ -54,6 +56,8 @@ BUDGETED: tuple[CacheMethod, ...] = (
     RCE(),
     StreamingLLM(),
 )
+#: Of these, the ones measured at their own setting too, whatever it moves.
+DEFINED: tuple[CacheMethod, ...] = (KVO(), Progressive())
 #: Methods that read every token.
 FIXED: tuple[CacheMethod, ...] = (
     CrossLayer(),
@@ -179,22 +183,26 @@ def matched(method: CacheMethod, share: float, probe: Probe) -> CacheMethod | No
 
 
 def _controls(methods: list[CacheMethod]) -> list[Point]:
-    ranked = [m for m in methods if isinstance(m, KVO | Quest | H2O | SnapKV)]
+    ranked = [m for m in methods if isinstance(m, KVO | Progressive | Quest | H2O | SnapKV)]
     return [Point(method=FP16(), trained=False)] + [
         Point(method=replace(method, shuffled=True)) for method in ranked
     ]
 
 
 def quick_points(probe: Probe) -> list[Point]:
-    """Every method once: the budgeted ones at the traffic of KVO as published, and controls."""
-    published = KVO()
-    share = probe.share(published)
-    # KVO itself stays as published, though a larger budget may move no more in a short context.
-    others = [matched(method, share, probe) for method in BUDGETED if method != published]
-    equal = [published, *(method for method in others if method is not None)]
-    points = [Point(method=method) for method in (FP16(), *FIXED, *equal)]
-    points += [Point(method=method, dense_layers=WHOLE) for method in equal]
-    return points + _controls(equal)
+    """Every method once: the budgeted ones at the traffic of KVO as published, and controls.
+
+    Those of `DEFINED` come at their own setting too, KVO only so: a larger budget may move no more
+    in a short context.
+    """
+    share = probe.share(KVO())
+    found = [matched(method, share, probe) for method in BUDGETED if method != KVO()]
+    equal = [method for method in found if method is not None]
+    defined = {method.name for method in DEFINED}
+    once = [*DEFINED, *(method for method in equal if method.name not in defined)]
+    points = [Point(method=method) for method in (FP16(), *FIXED, *DEFINED, *equal)]
+    points += [Point(method=method, dense_layers=WHOLE) for method in once]
+    return list(dict.fromkeys(points + _controls(once)))
 
 
 def sweep_points(probe: Probe) -> list[Point]:
