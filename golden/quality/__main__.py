@@ -28,8 +28,8 @@ FULL = Settings(seeds=(1, 2, 3, 4, 5), sequences=8)
 
 
 @click.command()
-@click.option("--sweep", is_flag=True, help="Other budgets too, at every context: about an hour.")
-@click.option("--full", is_flag=True, help="A sweep with five seeds: hours.")
+@click.option("--sweep", is_flag=True, help="Every context, and other budgets at the longest.")
+@click.option("--full", is_flag=True, help="Other budgets at every context, five seeds: hours.")
 @click.option(
     "--model",
     type=click.Choice(sorted(MODELS)),
@@ -82,10 +82,12 @@ def main(
     console = Console(highlight=False)
     trained = load_model(chosen.path)
     rows = []
-    for context in settings.contexts:
+    longest = max(settings.contexts)
+    for context in sorted(settings.contexts, reverse=True):
         with console.status(f"settings of equal traffic at {context} tokens"):
             probe = Probe.of_model(trained, context)
-            points = (sweep_points if full or sweep else quick_points)(probe)
+            budgets = full or (sweep and context == longest)
+            points = (sweep_points if budgets else quick_points)(probe)
         if methods:
             points = [point for point in points if point.method.name in {*methods, "FP16"}]
         here = replace(settings, contexts=(context,))

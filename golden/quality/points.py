@@ -68,7 +68,7 @@ FIXED: tuple[CacheMethod, ...] = (
     KIVI(bits=2),
 )
 #: Shares of FP16's traffic at which a sweep compares, beside that of KVO as published.
-SWEEP_SHARES = (0.025, 0.04, 0.06, 0.1, 0.2, 0.4)
+SWEEP_SHARES = (0.025, 0.04, 0.06, 0.15, 0.3)
 #: Layers that the papers of KVO and Quest leave whole.
 WHOLE = 2
 
