@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hw.config import BURST_BYTES
 
-__all__ = ["PAGE_TOKENS", "PAIR_BYTES", "ProgressiveFormat", "StepBytes"]
+__all__ = ["PAGE_TOKENS", "PAIR_BYTES", "ProgressiveFormat", "StepBytes", "one_burst_bits"]
 
 #: Tokens of a page: one bit of each is a burst.
 PAGE_TOKENS = 8 * BURST_BYTES
@@ -23,6 +23,11 @@ def _bursts(size: int) -> int:
     return -(-size // BURST_BYTES) * BURST_BYTES
 
 
+def one_burst_bits(head_dim: int, key_bits: int) -> int:
+    """Upper bits of a key that fit one burst, at least 2 and at most ``key_bits``."""
+    return max(2, min(key_bits, 8 * BURST_BYTES // head_dim))
+
+
 @dataclass(frozen=True)
 class StepBytes:
     """Bytes of one decode step, all in whole bursts."""
@@ -31,9 +36,9 @@ class StepBytes:
     #: Planes and scales of the pages.
     planes: int
     scales: int
-    #: Upper key bits of the candidates and of the newest tokens.
+    #: Upper key bits of the candidates.
     keys: int
-    #: Lower key bits and values of the tokens kept and of the newest.
+    #: Lower key bits and values of the tokens kept.
     rest: int
     #: Read and written to close a page; 0 in the other steps.
     closing_read: int
@@ -62,12 +67,13 @@ class ProgressiveFormat:
     -------
     head_dim : 32, 64, 128 or 256.
     key_bits : of a key code, 2 to 7; one scale per key.
-    screen_bits : upper bits of a key code that the second look takes, 2 to ``key_bits``.
+    screen_bits : upper bits of a key code that the second look takes, 2 to ``key_bits``;
+        `one_burst_bits` fill one burst.
     value_bits : of a value code, 2 to 7.
     value_group : channels of a value that share a scale; divides ``head_dim``.
     channels : whose planes a step reads, 1 to ``head_dim``.
-    top : candidates of a step, beside the newest tokens; 1 or more.
-    window : newest tokens that every step reads, 1 to 256.
+    top : candidates of a step by rank; 1 or more.
+    window : newest tokens, candidates without being ranked; 1 to 256.
     reach : a candidate is kept whose score is at most so many powers of two below the best, 1 to
         31.
 
@@ -79,12 +85,12 @@ class ProgressiveFormat:
 
     head_dim: int
     key_bits: int = 6
-    screen_bits: int = 4
+    screen_bits: int
     value_bits: int = 4
     value_group: int = 32
     channels: int
-    top: int = 384
-    window: int = 32
+    top: int = 256
+    window: int = 64
     reach: int = 6
 
     def __post_init__(self) -> None:
@@ -161,18 +167,17 @@ class ProgressiveFormat:
         """Pages stored channel by channel in the step whose newest token is number ``context``."""
         return (context - 1) // PAGE_TOKENS
 
-    def candidates(self, context: int) -> int:
+    def ranked(self, context: int) -> int:
         """Tokens that the step ranks: all but the newest ``window``."""
         return max(0, context - self.window)
 
     def step_bytes(self, context: int, kept: int | None = None) -> StepBytes:
         """Traffic of the step that appends token number ``context`` (1 or more) and attends.
 
-        ``kept`` candidates pass the second look; by default all.
+        ``kept`` candidates, the newest tokens among them, pass the second look; by default all.
         """
-        ranked = self.candidates(context)
-        chosen = min(self.top, ranked)
-        newest = context - ranked
+        ranked = self.ranked(context)
+        candidates = min(self.top, ranked) + context - ranked
         closed = self.closed_pages(context)
         open_tokens = context - closed * PAGE_TOKENS
         # The window may cover the end of the last closed page; pages are read whole.
@@ -182,8 +187,8 @@ class ProgressiveFormat:
             statistics=self.statistics_bytes,
             planes=closed * self.channels * BURST_BYTES + _bursts(in_open * self.row_bytes),
             scales=closed * self.scale_bytes + _bursts(open_tokens * PAIR_BYTES),
-            keys=(chosen + newest) * self.key_bytes,
-            rest=((chosen if kept is None else kept) + newest) * self.rest_bytes,
+            keys=candidates * self.key_bytes,
+            rest=(candidates if kept is None else kept) * self.rest_bytes,
             closing_read=closing,
             closing_written=closing,
             appended=self.key_bytes

@@ -94,8 +94,8 @@ def select(estimates: Tensor, top: int) -> Tensor:
 def keep(scores: Tensor, reach: float) -> Tensor:
     """Tokens ``[..., n]`` that any row scores at most ``reach`` below its best.
 
-    ``scores`` are ``[..., R, n]`` by the upper key bits, of the candidates and the window together,
-    in the unit of ``reach``.
+    ``scores`` are ``[..., R, n]``, of all candidates by their upper key bits, in the unit of
+    ``reach``.
     """
     return (scores >= scores.amax(-1, keepdim=True) - reach).any(-2)
 
@@ -110,13 +110,12 @@ def attend(
     """
     folded = fold_query(query, statistics.key) / (sqrt(form.head_dim) * log(2))
     total = tokens.key.codes.shape[-2]
-    ranked = form.candidates(total)
+    ranked = form.ranked(total)
     planes = decode(tokens.key, form.key_bits, 1)[:ranked]
     chosen = select(estimate(folded, planes, choose_channels(folded, form.channels)), form.top)
     index = torch.cat((chosen, torch.arange(ranked, total)))
     upper = folded @ decode(tokens.key, form.key_bits, form.screen_bits)[index].transpose(-1, -2)
     kept = keep(upper, form.reach)
-    kept[len(chosen) :] = True
     whole = folded @ decode(tokens.key, form.key_bits)[index].transpose(-1, -2)
     weight = (torch.where(kept, whole, upper) * log(2)).softmax(-1)
     values = decode(tokens.value, form.value_bits)[index] * kept.unsqueeze(-1)

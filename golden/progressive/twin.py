@@ -43,8 +43,8 @@ class StepResult:
     Members
     -------
     output : ``[R, D]`` in units of 2**-15.
-    candidates : token numbers, best estimate first.
-    kept : those of them read whole, in the same order.
+    candidates : token numbers by rank, best estimate first; the newest are not among them.
+    kept : tokens read whole: of the newest in order, then of the candidates by rank.
     """
 
     output: Tensor
@@ -139,7 +139,7 @@ def attend(
     ``query`` is ``[R, D]``, -2047 to 2047, ``query_scale`` an FP16 pattern (`query_codes`).
     """
     total = tokens.key.codes.shape[-2]
-    ranked = form.candidates(total)
+    ranked = form.ranked(total)
 
     def sums(index: Tensor, known: int, codes: Tensor = query) -> Tensor:
         key = Coded(tokens.key.codes[index], tokens.key.scale[index], tokens.key.zero[index])
@@ -148,21 +148,20 @@ def attend(
     everyone = torch.arange(total)
     estimates = sums(everyone[:ranked], 1, _channels(query, form.channels)).amax(0)
     chosen = torch.sort(estimates, descending=True, stable=True).indices[: form.top]
-    newest = everyone[ranked:]
+    ranks = torch.cat((everyone[ranked:], chosen))
 
     def scores(index: Tensor, known: int) -> Tensor:
         return score(sums(index, known).T, query_scale.expand(len(query))).T
 
-    upper, newest_upper = scores(chosen, form.screen_bits), scores(newest, form.screen_bits)
-    best = torch.cat((upper, newest_upper), -1).amax(-1, keepdim=True)
+    upper = scores(ranks, form.screen_bits)
+    best = upper.amax(-1, keepdim=True)
     kept = (upper >= best - (form.reach << SCORE_FRACTION)).any(0)
 
-    # Sections, each beginning a unit: the newest, the kept, the others.
-    sections = [
-        (newest, scores(newest, form.key_bits), True),
-        (chosen[kept], scores(chosen[kept], form.key_bits), True),
-        (chosen[~kept], upper[:, ~kept], False),
-    ]
+    # Two sections, each beginning a unit: the tokens kept, and those that count with the centre.
+    sections = (
+        (ranks[kept], scores(ranks[kept], form.key_bits), 1),
+        (ranks[~kept], upper[:, ~kept], 0),
+    )
     unit_scores = torch.cat([_units(s, 0) for _, s, _ in sections])
     present = torch.cat([_units(torch.ones_like(i), 0) for i, _, _ in sections]).bool()
     units = len(present)
@@ -176,7 +175,7 @@ def attend(
         weights.maximum_shift,
         weights.unit_shift,
     )
-    return StepResult(_output(total_, weights.sum, statistics.value), chosen, chosen[kept])
+    return StepResult(_output(total_, weights.sum, statistics.value), chosen, ranks[kept])
 
 
 def _contributions(

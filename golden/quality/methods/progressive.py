@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from golden.progressive.format import ProgressiveFormat
+from golden.progressive.format import ProgressiveFormat, one_burst_bits
 from golden.progressive.numbers import decode, fold_query, restore
 from golden.progressive.reference import (
     HeadStatistics,
@@ -29,10 +29,10 @@ class Progressive(CacheMethod):
     """``golden.progressive`` in every head, its traffic by ``ProgressiveFormat.step_bytes``.
 
     A step reads the most significant bit of every key in the channels that its queries weigh
-    most, and every key's scale; of the ``top`` best tokens the upper bits of the whole key; of
-    those whose score by them comes near the best the rest of the key and the value. The others of
-    the ``top`` count with the centre of the values. The newest tokens are read whole. Statistics
-    of the head, frozen after the prompt, are read in each step.
+    most, and every key's scale; of the ``top`` best tokens and the newest the upper bits of the
+    whole key; of those whose score by them comes near the best the rest of the key and the value.
+    The others count with the centre of the values. Statistics of the head, frozen after the
+    prompt, are read in each step.
 
     Parameters
     ----------
@@ -41,19 +41,19 @@ class Progressive(CacheMethod):
     part
         The planes of a ``part``-th of the channels are read; a power of two up to 32.
     key_bits, screen_bits, value_bits, window, reach
-        Those of ``ProgressiveFormat``.
+        Those of ``ProgressiveFormat``; None for as many ``screen_bits`` as one burst holds.
     """
 
     name: ClassVar[str] = "Progressive"
     paper: ClassVar[str] = "this project; docs/progressive_format.md"
     knob: ClassVar[Knob | None] = Knob("top", lowest=32, step=32)
 
-    top: int = 384
+    top: int = 256
     part: int = 4
     key_bits: int = 6
-    screen_bits: int = 4
+    screen_bits: int | None = None
     value_bits: int = 4
-    window: int = 32
+    window: int = 64
     reach: int = 6
 
     def __post_init__(self) -> None:
@@ -66,7 +66,7 @@ class Progressive(CacheMethod):
         return ProgressiveFormat(
             head_dim=head_dim,
             key_bits=self.key_bits,
-            screen_bits=self.screen_bits,
+            screen_bits=self.screen_bits or one_burst_bits(head_dim, self.key_bits),
             value_bits=self.value_bits,
             channels=head_dim // self.part,
             top=self.top,
@@ -132,7 +132,7 @@ class _State(CacheState):
         self._value.append(new.value.squeeze(-2))
         self._context += 1
         folded = fold_query(query.cpu(), statistics.key).to(query.device, torch.float32)
-        ranked = form.candidates(self._context)
+        ranked = form.ranked(self._context)
         estimates = estimate(
             folded, self._plane.all[..., :ranked, :], choose_channels(folded, form.channels)
         )
@@ -142,14 +142,13 @@ class _State(CacheState):
         upper = take(self._upper.all, index)
         scores = folded @ upper.transpose(-1, -2) / (sqrt(form.head_dim) * log(2))
         kept = keep(scores, form.reach)
-        kept_candidates = int(kept[..., : chosen.shape[-1]].sum())
-        kept[..., chosen.shape[-1] :] = True
+        rest = int(kept.sum()) * form.rest_bytes
         kept = kept.unsqueeze(-1)
         bytes_ = form.step_bytes(self._context, kept=0)
         return Reading(
             restore_keys(torch.where(kept, take(self._whole.all, index), upper), statistics),
             restore(take(self._value.all, index) * kept, statistics.value).to(torch.float32),
-            self._heads * bytes_.read + kept_candidates * form.rest_bytes,
+            self._heads * bytes_.read + rest,
             self._heads * bytes_.written,
         )
 

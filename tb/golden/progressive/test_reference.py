@@ -15,7 +15,7 @@ from golden.progressive.reference import (
 )
 from tb.golden.progressive.small import head, statistics
 
-FORM = ProgressiveFormat(head_dim=64, channels=16, top=64)
+FORM = ProgressiveFormat(head_dim=64, screen_bits=4, channels=16, top=64)
 
 
 def test_channels_by_hand() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from golden.progressive import reference, twin
-from golden.progressive.format import ProgressiveFormat
+from golden.progressive.format import ProgressiveFormat, one_burst_bits
 from golden.progressive.numbers import (
     Coded,
     decode,
@@ -48,7 +48,9 @@ def test_normalised_numbers_equal() -> None:
 @pytest.mark.parametrize(("width", "rows", "tokens"), [(64, 2, 700), (128, 4, 520), (32, 1, 40)])
 def test_step(width: int, rows: int, tokens: int) -> None:
     """The same candidates and kept tokens; outputs within the rounding of the queries."""
-    form = ProgressiveFormat(head_dim=width, channels=width // 4, top=96)
+    form = ProgressiveFormat(
+        head_dim=width, screen_bits=one_burst_bits(width, 6), channels=width // 4, top=96
+    )
     query, keys, values = head(tokens, width=width, rows=rows)
     found = statistics(query, keys, values)
     cache = twin.compress(to_fp16(keys), to_fp16(values), found, form)
@@ -61,7 +63,7 @@ def test_step(width: int, rows: int, tokens: int) -> None:
     result = twin.attend(codes, scale, cache, found, form)
     # The reference with the numbers that the query codes stand for.
     rounded = codes * from_fp16(scale) / 2**QUERY_FRACTION
-    ranked = form.candidates(tokens)
+    ranked = form.ranked(tokens)
     estimates = reference.estimate(
         rounded,
         decode(cache.key, form.key_bits, 1)[:ranked],
@@ -76,14 +78,14 @@ def test_step(width: int, rows: int, tokens: int) -> None:
 
 def test_ties_to_the_lowest_token() -> None:
     """Equal keys: the first ones are the candidates, in order."""
-    form = ProgressiveFormat(head_dim=32, channels=8, top=5, window=2)
+    form = ProgressiveFormat(head_dim=32, screen_bits=4, channels=8, top=5, window=2)
     query, keys, values = head(30, width=32)
     found = statistics(query, keys, values)
     same_keys = twin.compress(to_fp16(keys[:1].expand(30, -1)), to_fp16(values), found, form)
     codes, scale = twin.query_codes(fold_query(query, found.key))
     result = twin.attend(codes, scale, same_keys, found, form)
     assert result.candidates.tolist() == [0, 1, 2, 3, 4]
-    assert result.kept.tolist() == [0, 1, 2, 3, 4]
+    assert result.kept.tolist() == [28, 29, 0, 1, 2, 3, 4]
 
 
 def test_reach() -> None:
@@ -104,4 +106,4 @@ def test_reach() -> None:
     # A query of 1024 * 2 / 2**11 = 1.
     result = twin.attend(query, to_fp16(torch.tensor(2.0)), Tokens(key, value), found, form)
     assert result.candidates.tolist() == [0, 1, 2]
-    assert result.kept.tolist() == [0, 1]
+    assert result.kept.tolist() == [3, 0, 1]
