@@ -57,7 +57,7 @@ BUDGETED: tuple[CacheMethod, ...] = (
     StreamingLLM(),
 )
 #: Of these, the ones measured at their own setting too, whatever it moves.
-DEFINED: tuple[CacheMethod, ...] = (KVO(), Progressive())
+DEFINED: tuple[CacheMethod, ...] = (KVO(), Progressive(), Progressive(top=192, part=8))
 #: Methods that read every token.
 FIXED: tuple[CacheMethod, ...] = (
     CrossLayer(),
@@ -199,7 +199,7 @@ def quick_points(probe: Probe) -> list[Point]:
     found = [matched(method, share, probe) for method in BUDGETED if method != KVO()]
     equal = [method for method in found if method is not None]
     defined = {method.name for method in DEFINED}
-    once = [*DEFINED, *(method for method in equal if method.name not in defined)]
+    once = [KVO(), Progressive(), *(m for m in equal if m.name not in defined)]
     points = [Point(method=method) for method in (FP16(), *FIXED, *DEFINED, *equal)]
     points += [Point(method=method, dense_layers=WHOLE) for method in once]
     return list(dict.fromkeys(points + _controls(once)))
