@@ -107,21 +107,21 @@ def _each(name: str, *values: object) -> list[Variant]:
 _OUTLIERS = replace(DEFAULT, change="outliers")
 _SINK = replace(DEFAULT, change="sink")
 GROUPS: dict[str, list[Variant]] = {
-    "Candidates": _each("top", 64, 128, 192, 384, 512),
-    "Channels whose planes are read": _each("part", 1, 2, 8, 16),
+    "Candidates": _each("top", 64, 128, 192, 384),
+    "Channels whose planes are read": _each("part", 1, 2, 8),
     "Width of the planes": [
         replace(DEFAULT, plane_bits=2, part=8),
         replace(DEFAULT, plane_bits=2, part=4),
     ],
-    "Bits of the second look": _each("screen_bits", 2, 3, 6),
-    "Bits of a key code": _each("key_bits", 4, 5, 7),
+    "Bits of the second look": _each("screen_bits", 2, 3),
+    "Bits of a key code": _each("key_bits", 4, 5),
     "Bits and groups of a value": [
-        *_each("value_bits", 2, 3, 6),
-        *_each("value_group", 16, 64),
+        *_each("value_bits", 2, 3),
+        *_each("value_group", 64),
     ],
     "Bits of scale and zero point": _each("scale_bits", 4),
     "Reach": _each("reach", 2, 4, 8, 31),
-    "Newest tokens": _each("window", 16, 32, 128),
+    "Newest tokens": _each("window", 16, 32),
     "Statistics": [
         *_each("statistics", "none", "centre", "early", "other", "page"),
         *_each("weighted", False),
