@@ -23,8 +23,8 @@ LABEL = "measured: float, on the trained model, teacher-forced; derived where na
 @click.option(
     "--weights",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    default=WEIGHTS,
-    help="Of a model that reaches the context.",
+    default=WEIGHTS.with_name("lm4k.safetensors"),
+    help="Of a model that reaches the context; those trained to 4096 tokens if not given.",
 )
 @click.option("--context", type=click.IntRange(512, 4096), default=4096)
 @click.option("--seeds", type=click.IntRange(1), default=2, help="How many.")

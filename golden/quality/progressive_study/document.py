@@ -11,7 +11,7 @@ __all__ = ["document", "label"]
 
 _HEAD = """# Variants of the progressive format
 
-Made by `make progressive-study` from `results/progressive.json`; do not edit.
+Made by `make progressive ARGS=--publish` from `results/progressive.json`; do not edit.
 `docs/progressive_format.md` defines the format; this page changes one thing at a time. Every layer
 is compressed, {sequences} sequences of {context} tokens (seeds {seeds}), teacher-forced; float
 arithmetic on the trained model (1 M parameters, head dimension 64).

@@ -59,6 +59,7 @@ def test_changes_keep_the_function(change: str) -> None:
     assert float(torch.cosine_similarity(expected, exact, -1).min()) > 0.98
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", [v for v in every_variant() if v != DEFAULT], ids=label)
 def test_every_variant_differs(variant: Variant) -> None:
     """Each one runs, and changes the output or the bytes."""
