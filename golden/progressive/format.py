@@ -74,6 +74,7 @@ class ProgressiveFormat:
     channels : whose planes a step reads, 1 to ``head_dim``.
     top : candidates of a step by rank; 1 or more.
     window : newest tokens, candidates without being ranked; 1 to 256.
+    first : tokens at the beginning that every step keeps, 0 to 256; attention sinks lie there.
     reach : a candidate is kept whose score is at most so many powers of two below the best, 1 to
         31.
 
@@ -91,6 +92,7 @@ class ProgressiveFormat:
     channels: int
     top: int = 256
     window: int = 64
+    first: int = 4
     reach: int = 6
 
     def __post_init__(self) -> None:
@@ -104,6 +106,7 @@ class ProgressiveFormat:
             "channels": (1, self.head_dim),
             "top": (1, None),
             "window": (1, PAGE_TOKENS),
+            "first": (0, PAGE_TOKENS),
             "reach": (1, 31),
         }
         for name, (low, high) in ranges.items():
@@ -168,13 +171,13 @@ class ProgressiveFormat:
         return (context - 1) // PAGE_TOKENS
 
     def ranked(self, context: int) -> int:
-        """Tokens that the step ranks: all but the newest ``window``."""
-        return max(0, context - self.window)
+        """Tokens that the step ranks: all but the first and the newest; they follow the first."""
+        return max(0, context - self.window - self.first)
 
     def step_bytes(self, context: int, kept: int | None = None) -> StepBytes:
         """Traffic of the step that appends token number ``context`` (1 or more) and attends.
 
-        ``kept`` candidates, the newest tokens among them, pass the second look; by default all.
+        ``kept`` tokens are read whole, the first ones among them; by default all candidates.
         """
         ranked = self.ranked(context)
         candidates = min(self.top, ranked) + context - ranked

@@ -91,13 +91,19 @@ def select(estimates: Tensor, top: int) -> Tensor:
     return torch.sort(estimates, dim=-1, descending=True, stable=True).indices[..., :top]
 
 
-def keep(scores: Tensor, reach: float) -> Tensor:
-    """Tokens ``[..., n]`` that any row scores at most ``reach`` below its best.
+def keep(scores: Tensor, reach: float, first: int) -> Tensor:
+    """Tokens ``[..., n]`` that any row scores at most ``reach`` below its best, and the first ones.
 
     ``scores`` are ``[..., R, n]``, of all candidates by their upper key bits, in the unit of
-    ``reach``.
+    ``reach``. The ``first`` of them are kept in any case and not looked at for the best: a sink
+    that takes most of the attention says nothing about the others.
     """
-    return (scores >= scores.amax(-1, keepdim=True) - reach).any(-2)
+    kept = torch.ones_like(scores[..., 0, :], dtype=torch.bool)
+    others = scores[..., first:]
+    if others.shape[-1]:
+        best = others.amax(-1, keepdim=True)
+        kept[..., first:] = (others >= best - reach).any(-2)
+    return kept
 
 
 def attend(
@@ -110,12 +116,15 @@ def attend(
     """
     folded = fold_query(query, statistics.key) / (sqrt(form.head_dim) * log(2))
     total = tokens.key.codes.shape[-2]
+    first = min(form.first, total)
     ranked = form.ranked(total)
-    planes = decode(tokens.key, form.key_bits, 1)[:ranked]
-    chosen = select(estimate(folded, planes, choose_channels(folded, form.channels)), form.top)
-    index = torch.cat((chosen, torch.arange(ranked, total)))
+    planes = decode(tokens.key, form.key_bits, 1)[first : first + ranked]
+    estimates = estimate(folded, planes, choose_channels(folded, form.channels))
+    chosen = first + select(estimates, form.top)
+    everyone = torch.arange(total)
+    index = torch.cat((everyone[:first], everyone[first + ranked :], chosen))
     upper = folded @ decode(tokens.key, form.key_bits, form.screen_bits)[index].transpose(-1, -2)
-    kept = keep(upper, form.reach)
+    kept = keep(upper, form.reach, first)
     whole = folded @ decode(tokens.key, form.key_bits)[index].transpose(-1, -2)
     weight = (torch.where(kept, whole, upper) * log(2)).softmax(-1)
     values = decode(tokens.value, form.value_bits)[index] * kept.unsqueeze(-1)

@@ -43,8 +43,8 @@ class StepResult:
     Members
     -------
     output : ``[R, D]`` in units of 2**-15.
-    candidates : token numbers by rank, best estimate first; the newest are not among them.
-    kept : tokens read whole: of the newest in order, then of the candidates by rank.
+    candidates : token numbers by rank, best estimate first, without the first and the newest.
+    kept : tokens read whole: the first, of the newest in order, of the candidates by rank.
     """
 
     output: Tensor
@@ -139,23 +139,27 @@ def attend(
     ``query`` is ``[R, D]``, -2047 to 2047, ``query_scale`` an FP16 pattern (`query_codes`).
     """
     total = tokens.key.codes.shape[-2]
-    ranked = form.ranked(total)
 
     def sums(index: Tensor, known: int, codes: Tensor = query) -> Tensor:
         key = Coded(tokens.key.codes[index], tokens.key.scale[index], tokens.key.zero[index])
         return key_sums(codes, key, form.key_bits, known)
 
     everyone = torch.arange(total)
-    estimates = sums(everyone[:ranked], 1, _channels(query, form.channels)).amax(0)
-    chosen = torch.sort(estimates, descending=True, stable=True).indices[: form.top]
-    ranks = torch.cat((everyone[ranked:], chosen))
+    first = min(form.first, total)
+    ranked = everyone[first : first + form.ranked(total)]
+    estimates = sums(ranked, 1, _channels(query, form.channels)).amax(0)
+    order = torch.sort(estimates, descending=True, stable=True).indices
+    chosen = first + order[: form.top]
+    ranks = torch.cat((everyone[:first], everyone[first + len(ranked) :], chosen))
 
     def scores(index: Tensor, known: int) -> Tensor:
         return score(sums(index, known).T, query_scale.expand(len(query))).T
 
     upper = scores(ranks, form.screen_bits)
-    best = upper.amax(-1, keepdim=True)
-    kept = (upper >= best - (form.reach << SCORE_FRACTION)).any(0)
+    kept = torch.ones_like(ranks, dtype=torch.bool)
+    if len(ranks) > first:
+        best = upper[:, first:].amax(-1, keepdim=True)
+        kept[first:] = (upper[:, first:] >= best - (form.reach << SCORE_FRACTION)).any(0)
 
     # Two sections, each beginning a unit: the tokens kept, and those that count with the centre.
     sections = (

@@ -30,9 +30,9 @@ class Progressive(CacheMethod):
 
     A step reads the most significant bit of every key in the channels that its queries weigh
     most, and every key's scale; of the ``top`` best tokens and the newest the upper bits of the
-    whole key; of those whose score by them comes near the best the rest of the key and the value.
-    The others count with the centre of the values. Statistics of the head, frozen after the
-    prompt, are read in each step.
+    whole key; of those whose score by them comes near the best, and of the first tokens, the rest
+    of the key and the value. The others count with the centre of the values. Statistics of the
+    head, frozen after the prompt, are read in each step.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class Progressive(CacheMethod):
         Candidates, from 1 up.
     part
         The planes of a ``part``-th of the channels are read; a power of two up to 32.
-    key_bits, screen_bits, value_bits, window, reach
+    key_bits, screen_bits, value_bits, window, first, reach
         Those of ``ProgressiveFormat``; None for as many ``screen_bits`` as one burst holds.
     """
 
@@ -54,6 +54,7 @@ class Progressive(CacheMethod):
     screen_bits: int | None = None
     value_bits: int = 4
     window: int = 64
+    first: int = 4
     reach: int = 6
 
     def __post_init__(self) -> None:
@@ -71,6 +72,7 @@ class Progressive(CacheMethod):
             channels=head_dim // self.part,
             top=self.top,
             window=self.window,
+            first=self.first,
             reach=self.reach,
         )
 
@@ -132,16 +134,18 @@ class _State(CacheState):
         self._value.append(new.value.squeeze(-2))
         self._context += 1
         folded = fold_query(query.cpu(), statistics.key).to(query.device, torch.float32)
-        ranked = form.ranked(self._context)
+        first = min(form.first, self._context)
+        after = first + form.ranked(self._context)
         estimates = estimate(
-            folded, self._plane.all[..., :ranked, :], choose_channels(folded, form.channels)
+            folded, self._plane.all[..., first:after, :], choose_channels(folded, form.channels)
         )
-        chosen = self._ranking.top(estimates, form.top)
-        newest = torch.arange(ranked, self._context, device=key.device)
-        index = torch.cat((chosen, newest.expand(*chosen.shape[:-1], -1)), -1)
+        chosen = first + self._ranking.top(estimates, form.top)
+        everyone = torch.arange(self._context, device=key.device)
+        unranked = torch.cat((everyone[:first], everyone[after:]))
+        index = torch.cat((unranked.expand(*chosen.shape[:-1], -1), chosen), -1)
         upper = take(self._upper.all, index)
         scores = folded @ upper.transpose(-1, -2) / (sqrt(form.head_dim) * log(2))
-        kept = keep(scores, form.reach)
+        kept = keep(scores, form.reach, first)
         rest = int(kept.sum()) * form.rest_bytes
         kept = kept.unsqueeze(-1)
         bytes_ = form.step_bytes(self._context, kept=0)

@@ -7,8 +7,8 @@ import pytest
 
 from golden.progressive.format import ProgressiveFormat, one_burst_bits
 
-FORM = ProgressiveFormat(head_dim=64, screen_bits=4, channels=16, top=100, window=32)
-WIDE = ProgressiveFormat(head_dim=128, screen_bits=2, channels=32, top=100, window=32)
+FORM = ProgressiveFormat(head_dim=64, screen_bits=4, channels=16, top=100, window=32, first=4)
+WIDE = ProgressiveFormat(head_dim=128, screen_bits=2, channels=32, top=100, window=32, first=4)
 
 
 def test_sizes_by_hand() -> None:
@@ -27,17 +27,17 @@ def test_one_burst() -> None:
 
 
 def test_step_by_hand() -> None:
-    """Token 600: two closed pages, 88 tokens in the open one, of which 56 are ranked."""
+    """Token 600: two closed pages, 88 tokens in the open one, all but 32 of which are ranked."""
     step = FORM.step_bytes(600, kept=10)
     assert step.statistics == 384
     assert step.planes == 2 * 16 * 32 + 56 * 8
     assert step.scales == 2 * 512 + 192  # 88 pairs are 176 bytes
-    assert step.keys == (100 + 32) * 32
+    assert step.keys == (100 + 36) * 32
     assert step.rest == 10 * 64
     assert step.closing_read == step.closing_written == 0
     assert step.appended == step.written == 32 + 64 + 32 + 32
-    assert step.read == 384 + 1472 + 1216 + 4224 + 640
-    assert FORM.step_bytes(600).rest == 132 * 64
+    assert step.read == 384 + 1472 + 1216 + 4352 + 640
+    assert FORM.step_bytes(600).rest == 136 * 64
 
 
 def test_short_contexts() -> None:

@@ -38,7 +38,11 @@ def test_ties_to_the_lowest() -> None:
 def test_keep_by_hand() -> None:
     """Row 0 keeps what is at least 8 - 3, row 1 what is at least 1 - 3; the bound is included."""
     scores = torch.tensor([[8.0, 5.0, 4.9, 0.0], [-9.0, -9.0, -2.1, 1.0]])
-    assert keep(scores, 3).tolist() == [True, True, False, True]
+    assert keep(scores, 3, 0).tolist() == [True, True, False, True]
+    # Without the first token row 0 has its best at 5, row 1 as before.
+    assert keep(scores, 3, 1).tolist() == [True, True, True, True]
+    assert keep(scores - 1, 2, 1).tolist() == [True, True, True, True]
+    assert keep(scores, 3, 4).tolist() == [True, True, True, True]
 
 
 def test_everything_read_is_near_exact() -> None:
@@ -74,7 +78,7 @@ def test_what_is_not_kept_counts_with_the_centre() -> None:
     """A candidate out of reach adds its probability, not its value."""
     query, keys, values = head(40)
     found = statistics(query, keys, values)
-    form = replace(FORM, window=1, reach=1)
+    form = replace(FORM, window=1, first=0, reach=1)
     tokens = compress(keys, values, found, form)
     near = attend(query, tokens, found, form)
     far = attend(query, tokens, found, replace(form, reach=31))

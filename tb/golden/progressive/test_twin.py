@@ -63,13 +63,13 @@ def test_step(width: int, rows: int, tokens: int) -> None:
     result = twin.attend(codes, scale, cache, found, form)
     # The reference with the numbers that the query codes stand for.
     rounded = codes * from_fp16(scale) / 2**QUERY_FRACTION
-    ranked = form.ranked(tokens)
+    ranked = slice(form.first, form.first + form.ranked(tokens))
     estimates = reference.estimate(
         rounded,
-        decode(cache.key, form.key_bits, 1)[:ranked],
+        decode(cache.key, form.key_bits, 1)[ranked],
         reference.choose_channels(rounded, form.channels),
     )
-    chosen = reference.select(estimates, form.top)
+    chosen = form.first + reference.select(estimates, form.top)
     assert set(result.candidates.tolist()) == set(chosen.tolist())
     back = rounded * (sqrt(width) * log(2)) / found.key.exponent.double().exp2()
     output = reference.attend(back, cache, found, form)
@@ -78,19 +78,19 @@ def test_step(width: int, rows: int, tokens: int) -> None:
 
 def test_ties_to_the_lowest_token() -> None:
     """Equal keys: the first ones are the candidates, in order."""
-    form = ProgressiveFormat(head_dim=32, screen_bits=4, channels=8, top=5, window=2)
+    form = ProgressiveFormat(head_dim=32, screen_bits=4, channels=8, top=5, window=2, first=1)
     query, keys, values = head(30, width=32)
     found = statistics(query, keys, values)
     same_keys = twin.compress(to_fp16(keys[:1].expand(30, -1)), to_fp16(values), found, form)
     codes, scale = twin.query_codes(fold_query(query, found.key))
     result = twin.attend(codes, scale, same_keys, found, form)
-    assert result.candidates.tolist() == [0, 1, 2, 3, 4]
-    assert result.kept.tolist() == [28, 29, 0, 1, 2, 3, 4]
+    assert result.candidates.tolist() == [1, 2, 3, 4, 5]
+    assert result.kept.tolist() == [0, 28, 29, 1, 2, 3, 4, 5]
 
 
 def test_reach() -> None:
     """By hand: one channel, scores 0, -2 and -7 in powers of two; reach 6 leaves the last out."""
-    form = ProgressiveFormat(head_dim=32, channels=32, top=4, window=1, screen_bits=6)
+    form = ProgressiveFormat(head_dim=32, channels=32, top=4, window=1, first=0, screen_bits=6)
     # Scale 1 (byte 16 * 10 is 16 * 2**-4), zero point 124 / 4 = code 31.
     codes = torch.full((4, 32), 31)
     codes[:, 0] = torch.tensor([31, 29, 24, 31])

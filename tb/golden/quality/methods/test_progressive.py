@@ -43,7 +43,7 @@ def test_a_single_token_is_found() -> None:
 
 def test_traffic() -> None:
     """Zero keys: equal scores, so everything that is a candidate is kept."""
-    state = Progressive(top=4, window=2).start(prompt(9, width=64))
+    state = Progressive(top=4, window=2, first=0).start(prompt(9, width=64))
     reading = step(state, 9, width=64)
     assert reading.keys.shape[-2] == 6
     # Statistics, one burst of 8 bytes a row for 8 tokens in 2, pairs, 6 keys, 6 rests.
