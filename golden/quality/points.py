@@ -68,7 +68,7 @@ FIXED: tuple[CacheMethod, ...] = (
     KIVI(bits=2),
 )
 #: Shares of FP16's traffic at which a sweep compares, beside that of KVO as published.
-SWEEP_SHARES = (0.025, 0.04, 0.06, 0.15, 0.3)
+SWEEP_SHARES = (0.04, 0.15, 0.3)
 #: Layers that the papers of KVO and Quest leave whole.
 WHOLE = 2
 
@@ -189,11 +189,11 @@ def _controls(methods: list[CacheMethod]) -> list[Point]:
     ]
 
 
-def quick_points(probe: Probe) -> list[Point]:
+def quick_points(probe: Probe, *, whole_layers: bool = True) -> list[Point]:
     """Every method once: the budgeted ones at the traffic of KVO as published, and controls.
 
     Those of `DEFINED` come at their own setting too, KVO only so: a larger budget may move no more
-    in a short context.
+    in a short context. ``whole_layers`` adds the budgeted ones with the first layers in FP16.
     """
     share = probe.share(KVO())
     found = [matched(method, share, probe) for method in BUDGETED if method != KVO()]
@@ -201,7 +201,8 @@ def quick_points(probe: Probe) -> list[Point]:
     defined = {method.name for method in DEFINED}
     once = [KVO(), Progressive(), *(m for m in equal if m.name not in defined)]
     points = [Point(method=method) for method in (FP16(), *FIXED, *DEFINED, *equal)]
-    points += [Point(method=method, dense_layers=WHOLE) for method in once]
+    if whole_layers:
+        points += [Point(method=method, dense_layers=WHOLE) for method in once]
     return list(dict.fromkeys(points + _controls(once)))
 
 

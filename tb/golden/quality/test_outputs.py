@@ -163,7 +163,7 @@ def test_command_is_recorded(words: list[str], expected: str) -> None:
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From words to files: two points, one needle."""
     points = [Point(method=FP16()), Point(method=StreamingLLM(budget=40))]
-    monkeypatch.setattr(command, "quick_points", lambda probe: points)
+    monkeypatch.setattr(command, "quick_points", lambda probe, **_: points)
     monkeypatch.setattr(command, "run", partial(run, store=Store(tmp_path / "store")))
     words = [
         "--model",
