@@ -12,6 +12,7 @@ from rich.console import Console
 
 from golden.model.weights import MODELS, load_model, weights_sha256
 from golden.quality.document import document
+from golden.quality.generate import GENERATIONS, Generation
 from golden.quality.lab import Settings, run
 from golden.quality.picture import draw
 from golden.quality.points import BUDGETED, FIXED, Probe, quick_points, sweep_points
@@ -19,7 +20,7 @@ from golden.quality.table import console_tables
 from golden.quality.tasks import TASKS
 
 REPOSITORY = Path(__file__).parents[2]
-LABEL = "measured: float methods on the trained model, teacher-forced"
+LABEL = "measured: float methods on the trained model"
 #: Contexts of a sweep, up to what the model was trained for.
 CONTEXTS = (512, 1024, 2048, 4096)
 #: One model for every context, so that contexts differ by nothing else.
@@ -42,6 +43,13 @@ FULL = Settings(seeds=(1, 2, 3, 4, 5), sequences=8)
 @click.option("--context", "contexts", multiple=True, type=click.IntRange(256, 4096))
 @click.option("--seeds", type=click.IntRange(1), help="How many; 3, or 5 with --full.")
 @click.option("--sequences", type=click.IntRange(1), help="Per task and seed; 4, or 8 with --full.")
+@click.option(
+    "--generation",
+    "generations",
+    multiple=True,
+    type=click.Choice(GENERATIONS),
+    help="How answers are scored; teacher-forced if not given.",
+)
 @click.option("--publish", is_flag=True, help="Write results/quality.json and docs/quality.* too.")
 @click.option(
     "--output",
@@ -58,6 +66,7 @@ def main(
     contexts: tuple[int, ...],
     seeds: int | None,
     sequences: int | None,
+    generations: tuple[Generation, ...],
     publish: bool,
     output: Path,
 ) -> None:
@@ -73,6 +82,7 @@ def main(
         contexts=contexts or (swept if full or sweep else base.contexts),
         seeds=tuple(range(1, seeds + 1)) if seeds else base.seeds,
         sequences=sequences or base.sequences,
+        generations=generations or base.generations,
     )
     known = sorted({method.name for method in (*BUDGETED, *FIXED)})
     unknown = sorted(set(methods) - set(known))

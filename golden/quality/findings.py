@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from golden.quality.rows import measure_of
 from golden.quality.summary import EQUAL, KEPT_BITS, KEPT_POINTS, kept_share, nearest
 
 __all__ = ["findings"]
@@ -12,9 +13,10 @@ Row = dict[str, Any]
 
 
 def findings(rows: list[Row]) -> list[str]:
-    """Sentences on the longest context; none where the rows do not allow it."""
-    context = max(row["context"] for row in rows)
-    here = [row for row in rows if row["context"] == context]
+    """Sentences on the longest context, teacher-forced; none where the rows do not allow it."""
+    forced = [row for row in rows if measure_of(row).generation == "teacher-forced"]
+    context = max((row["context"] for row in forced), default=0)
+    here = [row for row in forced if row["context"] == context]
     found = (_kept(here), _equal_traffic(here), _whole_layers(here), _controls(here))
     return [sentence for sentence in found if sentence]
 

@@ -23,7 +23,7 @@ from golden.quality.points import Point
 __all__ = ["Store", "digest"]
 
 #: Modules beside this one that decide the figures of every method.
-_SHARED = ("decode", "evaluate", "interface", "storage", "tasks")
+_SHARED = ("decode", "evaluate", "generate", "interface", "storage", "tasks")
 STORE = Path(__file__).parents[2] / "build" / "quality" / "store"
 
 
@@ -76,7 +76,7 @@ def digest(point: Point, weights: str, **batch: Any) -> str:
     weights
         SHA-256 of the weights file.
     batch
-        Arguments of ``make_batch``.
+        Arguments of ``make_batch``, and ``generation``.
     """
     facts = {
         "method": point.method.name,

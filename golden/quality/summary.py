@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from golden.quality.rows import measure_of
+
 __all__ = [
     "EQUAL",
     "KEPT_BITS",
@@ -26,11 +28,14 @@ _REQUIRED = ("text", "copy", "recall")
 
 
 def _compressed(rows: list[Row], context: int) -> list[Row]:
-    """Rows with every layer compressed, controls left out."""
+    """Teacher-forced rows with every layer compressed, controls left out."""
     return [
         row
         for row in rows
-        if row["context"] == context and not row["dense_layers"] and not row["control"]
+        if row["context"] == context
+        and not row["dense_layers"]
+        and not row["control"]
+        and measure_of(row).generation == "teacher-forced"
     ]
 
 
