@@ -100,9 +100,34 @@ def test_kvo_is_that_of_the_lab(
 def test_reset(model: Any, prompt: Tensor) -> None:
     cache = MethodCache(model)
     first = generate(model, prompt, past_key_values=cache)
+    counted = cache.traffic
     cache.reset()
     assert cache.get_seq_length() == 0
+    assert cache.traffic == counted
     assert torch.equal(generate(model, prompt, past_key_values=cache), first)
+    assert cache.traffic.read == 2 * counted.read
+
+
+def test_one_prompt_for_several_methods(model: Any, prompt: Tensor) -> None:
+    """Begun after a kept prompt, a method does what it does after its own."""
+    source = MethodCache(model, FP16(), keep_prompt=True)
+    model(prompt[:, :-1], past_key_values=source, logits_to_keep=1)
+    model(prompt[:, -1:], past_key_values=source)
+    seen = []
+    for method in (FP16(), StreamingLLM(budget=8)):
+        own = MethodCache(model, method)
+        model(prompt[:, :-1], past_key_values=own)
+        expected = model(prompt[:, -1:], past_key_values=own).logits
+        other = source.after_prompt(method)
+        assert other.get_seq_length() == PROMPT - 1
+        seen.append(model(prompt[:, -1:], past_key_values=other).logits)
+        assert torch.equal(seen[-1], expected)
+        assert other.traffic == own.traffic
+    assert not torch.allclose(seen[0], seen[1], atol=1e-3)
+    whole = source.after_prompt(StreamingLLM(budget=8), dense_layers=2)
+    assert torch.equal(model(prompt[:, -1:], past_key_values=whole).logits, seen[0])
+    with pytest.raises(ValueError, match="must be made with keep_prompt=True"):
+        own.after_prompt(FP16())
 
 
 def test_two_caches_of_a_model(model: Any, prompt: Tensor) -> None:

@@ -1,0 +1,29 @@
+"""Packages of the optional extra ``quality``, asked for where they are needed."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+__all__ = ["MissingPackage", "optional"]
+
+
+class MissingPackage(ImportError):
+    """A package of the extra is not installed; the message says how to install it."""
+
+
+def optional(name: str) -> ModuleType:
+    """The module ``name``.
+
+    Raises
+    ------
+    MissingPackage
+        It is not installed.
+    """
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        raise MissingPackage(
+            f'{error.name} must be installed: run .venv/bin/pip install ".[quality]" '
+            f"in the repository"
+        ) from error

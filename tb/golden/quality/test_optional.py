@@ -1,0 +1,24 @@
+"""A missing package says what to install."""
+
+import pytest
+
+from golden.quality.optional import MissingPackage, optional
+
+
+def test_missing() -> None:
+    with pytest.raises(MissingPackage, match=r'no_such_package must be .*pip install "\.\[qual'):
+        optional("no_such_package")
+
+
+def test_present() -> None:
+    assert optional("json").dumps([1]) == "[1]"
+
+
+def test_a_broken_package_is_not_called_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        raise ImportError("wrong binary")
+
+    monkeypatch.setattr("golden.quality.optional.import_module", broken)
+    with pytest.raises(ImportError, match="wrong binary") as found:
+        optional("json")
+    assert not isinstance(found.value, MissingPackage)
