@@ -20,7 +20,7 @@ from golden.quality.decode import Traffic
 from golden.quality.evaluate import Figures
 from golden.quality.points import Point
 
-__all__ = ["Store", "digest"]
+__all__ = ["Records", "Store", "digest"]
 
 #: Modules beside this one that decide the figures of every method.
 _SHARED = ("decode", "evaluate", "generate", "interface", "storage", "tasks")
@@ -91,23 +91,39 @@ def digest(point: Point, weights: str, **batch: Any) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-class Store:
-    """Figures by digest, in a directory that is made when first written to."""
+class Records:
+    """JSON objects by digest, in a directory that is made when first written to."""
 
     def __init__(self, directory: Path = STORE) -> None:
         self._directory = directory
 
-    def get(self, key: str) -> Figures | None:
+    def read(self, key: str) -> dict[str, Any] | None:
         """None if there is none, or its file is damaged."""
         try:
             found = json.loads((self._directory / f"{key}.json").read_text())
-            return Figures([float(x) for x in found["scores"]], Traffic(**found["traffic"]))
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, ValueError):
             return None
+        return found if isinstance(found, dict) else None
 
-    def put(self, key: str, figures: Figures) -> None:
+    def write(self, key: str, record: dict[str, Any]) -> None:
         """Write so that no reader ever sees half a file."""
         self._directory.mkdir(parents=True, exist_ok=True)
         partial = self._directory / f"{key}.partial"
-        partial.write_text(json.dumps(asdict(figures)) + "\n")
+        partial.write_text(json.dumps(record) + "\n")
         partial.replace(self._directory / f"{key}.json")
+
+
+class Store(Records):
+    """Figures by digest."""
+
+    def get(self, key: str) -> Figures | None:
+        """None if there are none, or their file is damaged."""
+        found = self.read(key) or {}
+        try:
+            return Figures([float(x) for x in found["scores"]], Traffic(**found["traffic"]))
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def put(self, key: str, figures: Figures) -> None:
+        """Keep them."""
+        self.write(key, asdict(figures))

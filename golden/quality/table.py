@@ -9,7 +9,15 @@ from rich.table import Table
 
 from golden.quality.rows import measure_of
 
-__all__ = ["SECTIONS", "cells", "console_tables", "headings", "markdown_table", "section"]
+__all__ = [
+    "SECTIONS",
+    "cells",
+    "console_tables",
+    "headings",
+    "line_name",
+    "markdown_table",
+    "section",
+]
 
 Row = dict[str, Any]
 #: Headings of the parts of the table, in order.
@@ -23,6 +31,11 @@ def section(row: Row) -> str:
     if row["control"]:
         return SECTIONS[2]
     return SECTIONS[1] if row["dense_layers"] else SECTIONS[0]
+
+
+def line_name(label: str, dense_layers: int) -> str:
+    """Of a point: its label, and the layers that stay in FP16."""
+    return f"{label}, layers 0-{dense_layers - 1} FP16" if dense_layers else label
 
 
 def headings(rows: list[Row]) -> list[str]:
@@ -59,7 +72,7 @@ def cells(rows: list[Row], part: str, context: int) -> Iterator[list[str]]:
     )
     for (label, dense_layers), found in order:
         by_column = {measure_of(row).label: row for row in found}
-        name = f"{label}, layers 0-{dense_layers - 1} FP16" if dense_layers else label
+        name = line_name(label, dense_layers)
         measures = [
             _measure(by_column[column]) if column in by_column else "" for column in _columns(rows)
         ]

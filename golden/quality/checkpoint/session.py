@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -98,7 +98,13 @@ class Continuation:
         return logits[len(request) - 1 :]
 
     def generate(
-        self, ids: Sequence[int], *, limit: int, stop: Callable[[str], bool] = lambda text: False
+        self,
+        ids: Sequence[int],
+        *,
+        limit: int,
+        stop: Callable[[str], bool] = lambda text: False,
+        ends: Collection[int] = (),
+        at_least: int = 0,
     ) -> list[int]:
         """Greedy tokens after ``ids``: at most ``limit``, up to an end token or ``stop``.
 
@@ -108,17 +114,23 @@ class Continuation:
             Decode steps that are given, at least one.
         stop
             Whether the text so far is enough; the token that made it so is among the result.
-            An end token is not.
+        ends
+            More end tokens than the checkpoint has. An end token is not among the result.
+        at_least
+            Tokens before the first end token.
         """
         found: list[int] = []
-        logits = self.feed(ids)
+        last = sorted({*self._checkpoint.ends, *ends})
+        logits = self.feed(ids)[-1]
         while len(found) < limit:
-            token = int(logits[-1].argmax())
-            if token in self._checkpoint.ends:
+            if len(found) < at_least:
+                logits[last] = -torch.inf
+            token = int(logits.argmax())
+            if token in last:
                 break
             found.append(token)
             if len(found) == limit or stop(self._checkpoint.decode(found)):
                 self._pending = [token]
                 break
-            logits = self.feed([token])
+            logits = self.feed([token])[-1]
         return found

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+pytest.importorskip("transformers", reason="the optional extra 'quality' is not installed")
+
 from golden.checkpoint.files import CheckpointError
 from golden.quality.checkpoint import __main__ as command
 from golden.quality.checkpoint import run as run_function

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+pytest.importorskip("transformers", reason="the optional extra 'quality' is not installed")
+
 from golden.checkpoint.files import CheckpointError
 from golden.quality.checkpoint.load import Checkpoint, load
 from tb.golden.quality.checkpoint.small import BOS, EOS

@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+pytest.importorskip("transformers", reason="the optional extra 'quality' is not installed")
+
 from golden.model.weights import load_model
 from golden.quality.checkpoint import score as module
 from golden.quality.checkpoint.lab import held_out

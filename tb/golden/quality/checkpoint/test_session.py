@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+pytest.importorskip("transformers", reason="the optional extra 'quality' is not installed")
+
 from golden.checkpoint.files import CheckpointError
 from golden.quality.checkpoint.load import Checkpoint
 from golden.quality.checkpoint.session import Prefilled

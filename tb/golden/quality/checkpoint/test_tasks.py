@@ -7,6 +7,8 @@ import re
 import numpy as np
 import pytest
 
+pytest.importorskip("transformers", reason="the optional extra 'quality' is not installed")
+
 from golden.checkpoint.files import CheckpointError
 from golden.quality.checkpoint.lab import held_out
 from golden.quality.checkpoint.load import Checkpoint
