@@ -1,8 +1,9 @@
-"""Methods named on a command line: ``Quest`` or ``Quest:budget=256,page=16``."""
+"""Methods named on a command line: ``Quest``, ``Quest:budget=256,page=16``, ``my.module.Mine``."""
 
 from __future__ import annotations
 
 from dataclasses import fields
+from importlib import import_module
 from typing import Any
 
 from golden.quality import methods
@@ -18,7 +19,7 @@ METHODS: dict[str, type[CacheMethod]] = {
 
 
 def choose(text: str) -> CacheMethod:
-    """The method that ``text`` names.
+    """The method that ``text`` names: one of `METHODS`, or a class of one's own with its module.
 
     Raises
     ------
@@ -26,16 +27,32 @@ def choose(text: str) -> CacheMethod:
         There is no such method or parameter, or the value is illegal.
     """
     name, _, rest = text.partition(":")
-    if name not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(sorted(METHODS))}, not {name!r}")
-    known = {item.name: item.default for item in fields(METHODS[name])}
+    found = METHODS.get(name) or _own(name)
+    known = {item.name: item.default for item in fields(found)}
     given: dict[str, Any] = {}
     for part in filter(None, rest.split(",")):
         key, _, value = part.partition("=")
         if key not in known:
             raise ValueError(f"{name} must be given {', '.join(sorted(known))}, not {key!r}")
         given[key] = _value(key, value, known[key])
-    return METHODS[name](**given)
+    return found(**given)
+
+
+def _own(name: str) -> type[CacheMethod]:
+    """The class ``name``, of a module that Python finds."""
+    module, _, last = name.rpartition(".")
+    if not module:
+        listed = f"one of {', '.join(sorted(METHODS))}, or a class with its module"
+        raise ValueError(f"method must be {listed}, not {name!r}")
+    try:
+        found = getattr(import_module(module), last)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"method must be a class that Python finds, not {name!r}: {error}"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, CacheMethod)):
+        raise ValueError(f"method must be a CacheMethod, not {name!r}")
+    return found
 
 
 def _value(key: str, value: str, default: object) -> object:

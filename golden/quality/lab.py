@@ -16,8 +16,8 @@ from golden.model.weights import WEIGHTS, load_model, weights_sha256
 from golden.quality.evaluate import Figures, Prompt
 from golden.quality.generate import Generation
 from golden.quality.points import Point
-from golden.quality.store import Store, digest
 from golden.quality.rows import Measure, progress_bar, summaries
+from golden.quality.store import Store, digest
 from golden.quality.tasks import TASKS, make_batch
 
 __all__ = ["Settings", "load_models", "run"]

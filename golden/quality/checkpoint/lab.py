@@ -22,8 +22,8 @@ from golden.quality.evaluate import Figures
 from golden.quality.generate import Generation
 from golden.quality.optional import optional
 from golden.quality.points import Point, Probe, quick_points
-from golden.quality.store import Store, digest
 from golden.quality.rows import Measure, progress_bar, summaries
+from golden.quality.store import Store, digest
 
 __all__ = ["Settings", "default_points", "environment", "held_out", "run"]
 

@@ -21,8 +21,8 @@ from golden.quality.longbench.metrics import score
 from golden.quality.longbench.prompt import default_length, prompt_tokens
 from golden.quality.longbench.samples import LongBenchError, Sample, read_samples
 from golden.quality.points import Point
-from golden.quality.store import Records, digest
 from golden.quality.rows import Measure, progress_bar, summaries
+from golden.quality.store import Records, digest
 from golden.quality.table import line_name
 
 __all__ = ["Outcome", "Settings", "run"]

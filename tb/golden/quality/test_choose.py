@@ -14,6 +14,13 @@ def test_choose() -> None:
     assert choose("KIVI:bits=4") == KIVI(bits=4)
 
 
+def test_own() -> None:
+    """A class of any module, with parameters."""
+    found = choose("docs.examples.newest_tokens.NewestTokens:budget=100")
+    assert type(found).__module__ == "docs.examples.newest_tokens"
+    assert found.parameters == {"budget": 100, "shuffled": False}
+
+
 def test_every_method_of_the_lab_has_a_name() -> None:
     assert {method.name for method in (FP16(), *BUDGETED, *FIXED)} <= set(METHODS)
 
@@ -30,7 +37,13 @@ def test_points() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("LRU", r"method must be one of ArkVale, .* not 'LRU'"),
+        ("LRU", r"method must be one of ArkVale, .* or a class with its module, not 'LRU'"),
+        (
+            "golden.quality.LRU",
+            "method must be a class that Python finds, not 'golden.quality.LRU'",
+        ),
+        ("no_such.LRU", "must be a class that Python finds, not 'no_such.LRU': No module named"),
+        ("golden.quality.interface.Prefill", "method must be a CacheMethod, not 'golden.qua"),
         ("Quest:pages=2", "Quest must be given budget, page, shuffled, not 'pages'"),
         ("Quest:budget=many", "budget must be a number, not 'many'"),
         ("Quest:shuffled=1", "shuffled must be true or false, not '1'"),

@@ -16,8 +16,9 @@ from golden.quality.checkpoint.load import Checkpoint, load
 from golden.quality.longbench import Settings, run
 from golden.quality.longbench import __main__ as command
 from golden.quality.longbench import lab as module
+from golden.quality.longbench.prompt import prompt_tokens
 from golden.quality.longbench.report import lines
-from golden.quality.longbench.samples import LongBenchError
+from golden.quality.longbench.samples import LongBenchError, read_samples
 from golden.quality.methods import FP16, StreamingLLM
 from golden.quality.points import Point
 from golden.quality.store import Records
@@ -68,6 +69,11 @@ def test_two_samples(
         assert figures[name, "lcc"]["samples"] == 2
     # The colon and seven letters are decoded, in two caches of 32 channels, twice.
     assert figures["FP16", "hotpotqa"]["traffic"]["written"] == 2 * 8 * 2 * 128
+    (first, _) = read_samples(data, "hotpotqa")
+    prompt = len(prompt_tokens(checkpoint, first, max_length=300))
+    # The first step attends to the prompt, itself among it.
+    steps = sum(FP16.step_bytes(2, prompt + step, 32) for step in range(8))
+    assert figures["FP16", "hotpotqa"]["traffic"]["fp16"] == 2 * steps
     assert figures["FP16", "hotpotqa"]["share"] == 1.0 > figures["StreamingLLM", "lcc"]["share"]
     assert found.answers["FP16", "hotpotqa"][1] == {
         "pred": "Big fox",
