@@ -3,7 +3,7 @@
 text : bits per byte of the last `TEXT_STEPS` tokens of a piece of the text, teacher-forced.
 copy : a line with `COPY_WORDS` words in the first quarter of the text, asked for at the end; share
     of the words that are right. The prompt ends before the request.
-recall : `PAIRS` lines ``The code of Oslo is 12345.`` in the first half of the text, then the same
+recall : `PAIRS` lines ``The code of Oslo is 12345`` in the first half of the text, then the same
     lines again, the numbers to be given; share of numbers that are right. The prompt ends before
     the first request.
 needle : one such line at an even spread of depths; the question is part of the prompt.
@@ -103,14 +103,17 @@ class Text:
         return self.ids[start : start + length]
 
 
-def _turns(checkpoint: Checkpoint, questions: Sequence[tuple[str, str]], last: str) -> list[Turn]:
-    """Questions and answers in one text, cut where an answer begins and where it ends."""
+def _turns(checkpoint: Checkpoint, questions: Sequence[tuple[str, str]]) -> list[Turn]:
+    """Questions and answers in one text, cut where an answer begins and where it ends.
+
+    A line break ends an answer: no tokenizer puts it into the token of a digit or a word.
+    """
     text, cuts = "", []
     for request, answer in questions:
         text += request
         cuts.append((len(text), len(text) + len(answer)))
         text += answer
-    ids, ends = checkpoint.encode_with_ends(text + last)
+    ids, ends = checkpoint.encode_with_ends(text + "\n")
     turns: list[Turn] = []
     start = 0
     for (begin, end), (_, answer) in zip(cuts, questions, strict=True):
@@ -160,8 +163,8 @@ def _asked(
     reach: tuple[float, float],
 ) -> Sample:
     """Lines somewhere between two shares of the filler, and questions behind it."""
-    turns = _turns(checkpoint, [(f".{q}" if i else q, a) for i, (q, a) in enumerate(asked)], ".\n")
-    pieces = [checkpoint.encode(f"{request}{answer}.\n") for request, answer in shown]
+    turns = _turns(checkpoint, asked)
+    pieces = [checkpoint.encode(f"{request}{answer}\n") for request, answer in shown]
     room = length - len(checkpoint.start) - sum(map(len, pieces))
     room -= sum(len(turn.request) + len(turn.answer) for turn in turns)
     if room < 2:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,45 @@ def byte_tokenizer() -> Any:
     return optional("transformers").PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=f"<{BOS}>", eos_token=f"<{EOS}>"
     )
+
+
+def merging_tokenizer(text: str) -> Any:
+    """Byte-level with merges of several letters, as Llama 3's."""
+    t = optional("tokenizers")
+    tokenizer = t.Tokenizer(t.models.BPE())
+    tokenizer.pre_tokenizer = t.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = t.processors.ByteLevel(trim_offsets=True)
+    tokenizer.decoder = t.decoders.ByteLevel()
+    alphabet = t.pre_tokenizers.ByteLevel.alphabet()
+    trainer = t.trainers.BpeTrainer(
+        vocab_size=600, special_tokens=["<s>"], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator([text], trainer)
+    fast = optional("transformers").PreTrainedTokenizerFast
+    return fast(tokenizer_object=tokenizer, bos_token="<s>")
+
+
+def spaced_tokenizer(text: str) -> Any:
+    """Pieces that begin with a visible space, and bytes for what is in none, as Llama 2's."""
+    t = optional("tokenizers")
+    tokenizer = t.Tokenizer(t.models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    tokenizer.normalizer = t.normalizers.Sequence(
+        [t.normalizers.Prepend("\u2581"), t.normalizers.Replace(" ", "\u2581")]
+    )
+    tokenizer.pre_tokenizer = t.pre_tokenizers.Split("\u2581", "merged_with_next")
+    first = ["<unk>", "<s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    trainer = t.trainers.BpeTrainer(vocab_size=600, special_tokens=first, show_progress=False)
+    tokenizer.train_from_iterator(text.split("\n"), trainer)
+    # Bytes are pieces that the model falls back to, no special tokens.
+    parts = json.loads(tokenizer.to_str())
+    parts["added_tokens"] = parts["added_tokens"][:2]
+    tokenizer = t.Tokenizer.from_str(json.dumps(parts))
+    d = t.decoders
+    tokenizer.decoder = d.Sequence(
+        [d.Replace("\u2581", " "), d.ByteFallback(), d.Fuse(), d.Strip(" ", 1, 0)]
+    )
+    fast = optional("transformers").PreTrainedTokenizerFast
+    return fast(tokenizer_object=tokenizer, bos_token="<s>", unk_token="<unk>")
 
 
 def save(directory: Path, model: LanguageModel, *, head: Tensor | None = None) -> Path:

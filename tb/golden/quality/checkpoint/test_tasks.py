@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +24,7 @@ from golden.quality.checkpoint.tasks import (
     Text,
     make_samples,
 )
-from tb.golden.quality.checkpoint.small import BOS
+from tb.golden.quality.checkpoint.small import BOS, merging_tokenizer, spaced_tokenizer
 
 LENGTH = 900
 
@@ -77,7 +80,7 @@ def test_copy(checkpoint: Checkpoint, text: Text) -> None:
         assert len(turn.text.split()) == COPY_WORDS
         line = f"\nThe secret words are: {turn.text}"
         assert asked == line
-        assert prompt.count(line + ".\n") == 1
+        assert prompt.count(line + "\n") == 1
         assert prompt.index(line) <= 0.25 * len(prompt)
 
 
@@ -88,13 +91,13 @@ def test_recall(checkpoint: Checkpoint, text: Text) -> None:
         assert len(sample.turns) == PAIRS
         # A line is 33 tokens; half of the filler is behind the last.
         assert prompt.rindex("The code") < len(prompt) - 200
-        assert len(set(re.findall(r"The code of (\w+) is \d{5}\.", prompt))) == PAIRS
+        assert len(set(re.findall(r"The code of (\w+) is \d{5}\n", prompt))) == PAIRS
         for turn in sample.turns:
             request = checkpoint.decode(turn.request)
-            name = re.fullmatch(r"\.?\nThe code of (\w+) is", request)
+            name = re.fullmatch(r"\nThe code of (\w+) is", request)
             assert name is not None
             assert checkpoint.decode(turn.answer) == f" {turn.text}"
-            assert prompt.count(f"\nThe code of {name[1]} is {turn.text}.\n") == 1
+            assert prompt.count(f"\nThe code of {name[1]} is {turn.text}\n") == 1
         assert asked.count("The code") == PAIRS
 
 
@@ -108,6 +111,24 @@ def test_needle(checkpoint: Checkpoint, text: Text) -> None:
         assert prompt[question:] == prompt[shown : shown + len(prompt) - question]
         assert prompt.endswith(" i")
         assert asked == f"s {turn.text}"
+
+
+@pytest.mark.parametrize("make", [merging_tokenizer, spaced_tokenizer])
+def test_tokens_of_several_letters(checkpoint: Checkpoint, make: Callable[[str], Any]) -> None:
+    """Answers are cut where they begin and end, and every byte is counted once."""
+    text = held_out()[:20000] + "\u00e4\u20ac " * 20
+    other = replace(checkpoint, tokenizer=make(text))
+    pieces = Text(other, text)
+    assert len(pieces.ids) < 0.8 * len(text)
+    first = len(text[: other.encode_with_ends(text)[1][0]].encode())
+    assert pieces.bytes_of(1, len(pieces.ids)) == len(text.encode()) - first
+    for task in TASKS:
+        for sample in make_samples(other, pieces, task, length=500, sequences=2, seed=1):
+            assert sample.tokens == 500
+            prompt, _ = spoken(other, sample)
+            for turn in sample.turns if task != "text" else ():
+                assert other.decode(turn.answer).strip() == turn.text
+                assert prompt.count(f" {turn.text}\n") == 1
 
 
 def test_errors(checkpoint: Checkpoint, text: Text) -> None:
