@@ -15,13 +15,18 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, PreTrainedModel
-from transformers.cache_utils import Cache, CacheLayerMixin
-from transformers.masking_utils import AttentionMaskInterface
 
 from golden.quality.decode import Decoding, Traffic
 from golden.quality.interface import CacheMethod, Prefill
 from golden.quality.methods import FP16, KVO
+from golden.quality.optional import missing
+
+try:
+    from transformers import AttentionInterface, PreTrainedModel
+    from transformers.cache_utils import Cache, CacheLayerMixin
+    from transformers.masking_utils import AttentionMaskInterface
+except ModuleNotFoundError as error:
+    raise missing(error) from error
 
 __all__ = ["MethodCache"]
 

@@ -53,9 +53,9 @@ class Settings:
                 "generation": generation,
             }
             for task in self.tasks
-            for generation in (self.generations if TASKS[task].unit else ("teacher-forced",))
             for length in self.contexts
             for seed in self.seeds
+            for generation in (self.generations if TASKS[task].unit else ("teacher-forced",))
         ]
 
 
@@ -90,8 +90,13 @@ def run(
     batches = settings.batches()
     with progress_bar(console) as progress:
         bar = progress.add_task("", total=len(points) * len(batches))
+        prompts: dict[bool, Prompt] = {}
+        attended: dict[str, Any] = {}
         for batch in batches:
-            prompts: dict[bool, Prompt] = {}
+            arguments = {name: value for name, value in batch.items() if name != "generation"}
+            # Both ways to answer go on from the same prompts.
+            if arguments != attended:
+                prompts, attended = {}, arguments
             for point in points:
                 measure = Measure(batch["task"], batch["length"], batch["generation"])
                 where = f"{measure.label} {batch['length']}, seed {batch['seed']}"
@@ -100,9 +105,7 @@ def run(
                 found = store.get(key)
                 if found is None:
                     if point.trained not in prompts:
-                        arguments = dict(batch)
-                        del arguments["generation"]
-                        made = make_batch(arguments.pop("task"), text, **arguments)
+                        made = make_batch(text=text, **arguments)
                         prompts[point.trained] = Prompt(models[point.trained], made)
                     found = prompts[point.trained].evaluate(
                         point.method,

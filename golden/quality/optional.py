@@ -5,11 +5,18 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-__all__ = ["MissingPackage", "optional"]
+__all__ = ["MissingPackage", "missing", "optional"]
 
 
 class MissingPackage(ImportError):
     """A package of the extra is not installed; the message says how to install it."""
+
+
+def missing(error: ModuleNotFoundError) -> MissingPackage:
+    """What to raise instead of ``error``."""
+    return MissingPackage(
+        f'{error.name} must be installed: run .venv/bin/pip install ".[quality]" in the repository'
+    )
 
 
 def optional(name: str) -> ModuleType:
@@ -23,7 +30,4 @@ def optional(name: str) -> ModuleType:
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
-        raise MissingPackage(
-            f'{error.name} must be installed: run .venv/bin/pip install ".[quality]" '
-            f"in the repository"
-        ) from error
+        raise missing(error) from error

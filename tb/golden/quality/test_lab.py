@@ -3,6 +3,7 @@
 import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -47,8 +48,16 @@ def test_generations() -> None:
     ]
 
 
-def test_run_both_ways(tmp_path: Path) -> None:
-    """A needle is one answer: right both ways or neither, and its own row."""
+def test_run_both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A needle is one answer: right both ways or neither, and its own row. One prompt does."""
+    made: list[object] = []
+
+    class Counted(Prompt):
+        def __init__(self, *given: Any) -> None:
+            made.append(given)
+            super().__init__(*given)
+
+    monkeypatch.setattr(lab, "Prompt", Counted)
     settings = replace(SETTINGS, seeds=(1,), generations=("teacher-forced", "free"))
     rows = run(POINTS, settings, store=Store(tmp_path), console=quiet())
     forced, free = (
@@ -60,6 +69,7 @@ def test_run_both_ways(tmp_path: Path) -> None:
         assert free[label]["scores"] == row["scores"]
         assert free[label]["traffic"] == row["traffic"]
     assert len(list(tmp_path.iterdir())) == 4
+    assert len(made) == 1
 
 
 def test_run_and_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

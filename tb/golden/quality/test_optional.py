@@ -1,5 +1,8 @@
 """A missing package says what to install."""
 
+import importlib
+import sys
+
 import pytest
 
 from golden.quality.optional import MissingPackage, optional
@@ -22,3 +25,10 @@ def test_a_broken_package_is_not_called_missing(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ImportError, match="wrong binary") as found:
         optional("json")
     assert not isinstance(found.value, MissingPackage)
+
+
+def test_the_cache_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    monkeypatch.delitem(sys.modules, "golden.quality.hugging_face", raising=False)
+    with pytest.raises(MissingPackage, match=r'transformers must be .*pip install "\.\[quality\]"'):
+        importlib.import_module("golden.quality.hugging_face")
