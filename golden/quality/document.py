@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from golden.quality.findings import findings
+from golden.quality.rows import measure_of
 from golden.quality.summary import EQUAL, KEPT_BITS, KEPT_POINTS, equal_table, kept_table
 from golden.quality.table import SECTIONS, markdown_table
 
@@ -37,7 +38,7 @@ sequences; where every sequence scores the same it has no width.
 * *needle*: one pair at an even spread of depths; here the question is part of the prompt, as in
   the papers that choose once.
 * *shuffled*: the method ranks tokens, chunks or pages by random numbers. *untrained model*: the
-  weights before training.
+  weights before training.{free}
 
 Methods with a budget of tokens are set to the traffic of KVO as published at the same context (the
 next setting below); a sweep adds other budgets. "First layers in FP16" repeats them with layers 0
@@ -53,6 +54,10 @@ traffic is not that of a long one.
 
 Weights {weights}, torch {torch}.
 """
+
+_FREE = """
+* *free*: the letters that were predicted are fed back, as in generation; elsewhere the right
+  ones."""
 
 _SUMMARY = """## Over contexts
 
@@ -94,6 +99,7 @@ def document(facts: dict[str, Any]) -> str:
         model=facts["model"]["name"],
         trained=facts["model"]["context"],
         summary=summary,
+        free=_FREE if any(measure_of(row).generation == "free" for row in rows) else "",
         tables=tables.rstrip("\n") + "\n",
         findings="\n".join(f"* {sentence}" for sentence in findings(rows)),
         papers="\n".join(f"| {name} | {paper} |" for name, paper in papers.items()),

@@ -17,6 +17,8 @@ def findings(rows: list[Row]) -> list[str]:
     forced = [row for row in rows if measure_of(row).generation == "teacher-forced"]
     context = max((row["context"] for row in forced), default=0)
     here = [row for row in forced if row["context"] == context]
+    if not here:
+        return []
     found = (_kept(here), _equal_traffic(here), _whole_layers(here), _controls(here))
     return [sentence for sentence in found if sentence]
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from golden.quality import __main__ as command
 from golden.quality.document import document
+from golden.quality.findings import findings
 from golden.quality.lab import run
 from golden.quality.methods import FP16, StreamingLLM
 from golden.quality.picture import draw, pareto
@@ -133,6 +134,24 @@ def test_document_of_several_contexts() -> None:
         "## Over contexts",
         *(f"## {part}, {context} tokens" for context in (1024, 512) for part in SECTIONS),
     ]
+
+
+def test_free_generation() -> None:
+    """A column of its own, and a line in the document; findings are those without it."""
+    free = [row("FP16", generation="free"), row("KVO", generation="free", mean=0.0)]
+    both = facts() | {"rows": ROWS + free}
+    text = document(both)
+    assert "copy, free |" in text
+    assert "* *free*: the letters" in text
+    assert "* *free*" not in document(facts())
+    assert findings(ROWS + free) == findings(ROWS) != []
+    assert findings(free) == []
+    assert kept_table(ROWS + free) == kept_table(ROWS)
+
+
+def test_free_panels(tmp_path: Path) -> None:
+    draw([*ROWS, row("FP16", generation="free")], tmp_path / "a.svg")
+    assert "copy, letters right, free generation" in (tmp_path / "a.svg").read_text()
 
 
 def test_published_document_is_that_of_the_published_figures() -> None:
