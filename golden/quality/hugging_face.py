@@ -18,7 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from golden.quality.decode import Decoding, Traffic
 from golden.quality.interface import CacheMethod, Prefill
-from golden.quality.methods import FP16, KVO
+from golden.quality.methods import FP16, KVO, StreamingLLM
 from golden.quality.optional import missing
 
 try:
@@ -28,7 +28,7 @@ try:
 except ModuleNotFoundError as error:
     raise missing(error) from error
 
-__all__ = ["MethodCache"]
+__all__ = ["MethodCache", "moves_wrongly"]
 
 _NAME = "kvforge"
 #: The cache layer whose new tokens an attention module is about to attend with.
@@ -164,8 +164,8 @@ class MethodCache(Cache):  # type: ignore[misc, unused-ignore]
     Raises
     ------
     ValueError
-        The method shares caches between layers, or ``dense_layers`` is out of range; later: padding
-        in the attention mask, or beam search.
+        The method shares caches between layers or moves tokens in a model with scaled RoPE, or
+        ``dense_layers`` is out of range; later: padding in the attention mask, or beam search.
     """
 
     def __init__(
@@ -189,6 +189,10 @@ class MethodCache(Cache):  # type: ignore[misc, unused-ignore]
             raise ValueError(f"method must keep a cache in every layer, not {method.name}")
         if not 0 <= dense_layers <= count:
             raise ValueError(f"dense_layers must be 0..{count}, not {dense_layers!r}")
+        if moves_wrongly(method, model.config):
+            raise ValueError(
+                f"text_positions of {method.name} must be True in a model with scaled RoPE"
+            )
         AttentionInterface.register(_NAME, _attention)
         AttentionMaskInterface.register(_NAME, _mask)
         model.set_attn_implementation(_NAME)
@@ -240,6 +244,20 @@ class MethodCache(Cache):  # type: ignore[misc, unused-ignore]
         return total
 
 
+def _rope(config: Any) -> dict[str, Any]:
+    found: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
+    return found
+
+
 def _rope_theta(config: Any) -> float:
-    parameters = getattr(config, "rope_parameters", None) or {}
-    return float(parameters.get("rope_theta", getattr(config, "rope_theta", 10000.0)))
+    return float(_rope(config).get("rope_theta", getattr(config, "rope_theta", 10000.0)))
+
+
+def moves_wrongly(method: CacheMethod, config: Any) -> bool:
+    """Whether a method moves tokens by wavelengths that the model has not.
+
+    StreamingLLM turns the sinks by plain RoPE; a model whose RoPE is scaled, as Llama 3.1's, has
+    other wavelengths.
+    """
+    scaled = _rope(config).get("rope_type", "default") != "default"
+    return scaled and isinstance(method, StreamingLLM) and not method.text_positions

@@ -95,12 +95,17 @@ def default_points(checkpoint: Checkpoint, context: int, text: str | None = None
     CheckpointError
         KVO is not defined for heads of this shape.
     """
+    # Here, as the module needs the optional extra.
+    from golden.quality.hugging_face import moves_wrongly
+
     ids = Text(checkpoint, held_out() if text is None else text)
     filler = ids.filler(np.random.default_rng(0), context - len(checkpoint.start))
     layers = int(checkpoint.model.config.num_hidden_layers)
     prompt = Prefilled(checkpoint, [*checkpoint.start, *filler]).layer(min(1, layers - 1))
     try:
-        points = quick_points(Probe(prompt.query, prompt.key, prompt.value))
+        points = quick_points(
+            Probe(prompt.query, prompt.key, prompt.value, rope_theta=prompt.rope_theta)
+        )
     except ValueError as error:
         raise CheckpointError(f"methods must be named for these heads: {error}") from error
     return [
@@ -109,6 +114,7 @@ def default_points(checkpoint: Checkpoint, context: int, text: str | None = None
         if point.trained
         and point.dense_layers < layers
         and all(point.method.producer(layer) == layer for layer in range(layers))
+        and not moves_wrongly(point.method, checkpoint.model.config)
     ]
 
 

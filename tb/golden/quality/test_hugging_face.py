@@ -177,6 +177,15 @@ def test_two_caches_of_a_model(model: Any, prompt: Tensor) -> None:
     assert first.traffic.share == 1.0 > second.traffic.share
 
 
+def test_scaled_rope(model: Any) -> None:
+    """Sinks stay where they are, or the model is refused; other methods do not move tokens."""
+    model.config.rope_parameters = {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}
+    with pytest.raises(ValueError, match="text_positions of StreamingLLM must be True"):
+        MethodCache(model, StreamingLLM())
+    MethodCache(model, StreamingLLM(text_positions=True))
+    MethodCache(model, KVO())
+
+
 def test_errors(model: Any, prompt: Tensor) -> None:
     with pytest.raises(ValueError, match="method must keep a cache in every layer"):
         MethodCache(model, CrossLayer())
