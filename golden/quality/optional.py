@@ -15,7 +15,8 @@ class MissingPackage(ImportError):
 def missing(error: ModuleNotFoundError) -> MissingPackage:
     """What to raise instead of ``error``."""
     return MissingPackage(
-        f'{error.name} must be installed: run .venv/bin/pip install ".[quality]" in the repository'
+        f"{error.name} must be installed: run in the repository "
+        '.venv/bin/pip install -e ".[quality]"'
     )
 
 

@@ -9,7 +9,7 @@ from golden.quality.optional import MissingPackage, optional
 
 
 def test_missing() -> None:
-    with pytest.raises(MissingPackage, match=r'no_such_package must be .*pip install "\.\[qual'):
+    with pytest.raises(MissingPackage, match=r'no_such_package must be .*pip install -e "\.\[qual'):
         optional("no_such_package")
 
 
@@ -30,5 +30,7 @@ def test_a_broken_package_is_not_called_missing(monkeypatch: pytest.MonkeyPatch)
 def test_the_cache_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
     monkeypatch.delitem(sys.modules, "golden.quality.hugging_face", raising=False)
-    with pytest.raises(MissingPackage, match=r'transformers must be .*pip install "\.\[quality\]"'):
+    with pytest.raises(
+        MissingPackage, match=r'transformers must be .*pip install -e "\.\[quality\]"'
+    ):
         importlib.import_module("golden.quality.hugging_face")
