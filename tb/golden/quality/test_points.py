@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from golden.quality import points as module
-from golden.quality.methods import FP16, H2O, KIVI, KVO, Quest, StreamingLLM
+from golden.quality.methods import FP16, H2O, KIVI, KVO, Progressive, Quest, StreamingLLM
 from golden.quality.points import Point, Probe, matched, quick_points, sweep_points
 from tb.golden.quality.small import random_prompt
 
@@ -50,12 +50,15 @@ def test_quick_points(probe: Probe) -> None:
     assert points[0] == Point(method=FP16())
     published = probe.share(KVO())
     for point in points:
-        if point.method.knob is not None and not point.is_control:
+        if point.method.knob is not None and point.method != Progressive() and not point.is_control:
             assert 0.9 * published <= probe.share(point.method) <= published
     layers = {d: {p.method for p in points if p.dense_layers == d} for d in (0, 2)}
     assert layers[2] < layers[0]
+    assert {0, 2} == {p.dense_layers for p in points if p.method == Progressive()}
+    assert len({p.method for p in points if p.method.name == "Progressive"} - {Progressive()}) == 2
     controls = [point for point in points if point.is_control]
     assert Point(method=KVO(shuffled=True)) in controls
+    assert Point(method=Progressive(shuffled=True)) in controls
     assert Point(method=FP16(), trained=False) in controls
 
 
@@ -64,7 +67,9 @@ def test_kvo_stays_as_published() -> None:
     whole = random_prompt(300)
     short = Probe(whole.query, whole.key, whole.value, steps=2)
     assert matched(KVO(), short.share(KVO()), short) != KVO()
-    assert Point(method=KVO()) in quick_points(short)
+    points = quick_points(short, whole_layers=False)
+    assert Point(method=KVO()) in points
+    assert not any(point.dense_layers for point in points)
 
 
 def test_sweep_points(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
