@@ -29,7 +29,7 @@ FULL = Settings(seeds=(1, 2, 3, 4, 5), sequences=8)
 
 
 @click.command()
-@click.option("--sweep", is_flag=True, help="Every context; other budgets at the longest.")
+@click.option("--sweep", is_flag=True, help="Every context; other budgets and whole layers.")
 @click.option("--full", is_flag=True, help="Other budgets at every context, five seeds: hours.")
 @click.option(
     "--model",
@@ -96,10 +96,8 @@ def main(
     for context in sorted(settings.contexts, reverse=True):
         with console.status(f"settings of equal traffic at {context} tokens"):
             probe = Probe.of_model(trained, context)
-            if full or (sweep and context == longest):
-                points = sweep_points(probe)
-            else:
-                points = quick_points(probe, whole_layers=context == longest)
+            budgets = full or (sweep and context == longest)
+            points = (sweep_points if budgets else quick_points)(probe)
         if methods:
             points = [point for point in points if point.method.name in {*methods, "FP16"}]
         here = replace(settings, contexts=(context,))

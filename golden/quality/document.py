@@ -41,9 +41,8 @@ sequences; where every sequence scores the same it has no width.
   weights before training.{free}
 
 Methods with a budget of tokens are set to the traffic of KVO as published at the same context (the
-next setting below); a sweep adds other budgets. "First layers in FP16" repeats them with layers 0
-and 1 whole, as the papers of KVO and Quest do in 32 layers; here that is half of the model, and its
-bytes are counted.
+next setting below); a sweep adds other budgets at the longest. `Progressive` also comes as it is
+defined, and leaner.{whole}
 `cross-layer` is not in the picture: a model has to be trained with it, and this one was not.
 Scissorhands drops half of its cache at once; in runs shorter than that saw-tooth its share of
 traffic is not that of a long one.
@@ -58,6 +57,10 @@ Weights {weights}, torch {torch}.
 _FREE = """
 * *free*: the letters that were predicted are fed back, as in generation; elsewhere the right
   ones."""
+
+_WHOLE = """ "First layers in FP16" repeats them with layers 0 and 1 whole, as the
+papers of KVO and Quest do in 32 layers; here that is half of the model, and its bytes are
+counted."""
 
 _SUMMARY = """## Over contexts
 
@@ -100,6 +103,7 @@ def document(facts: dict[str, Any]) -> str:
         trained=facts["model"]["context"],
         summary=summary,
         free=_FREE if any(measure_of(row).generation == "free" for row in rows) else "",
+        whole=_WHOLE if any(row["dense_layers"] for row in rows) else "",
         tables=tables.rstrip("\n") + "\n",
         findings="\n".join(f"* {sentence}" for sentence in findings(rows)),
         papers="\n".join(f"| {name} | {paper} |" for name, paper in papers.items()),

@@ -34,6 +34,7 @@ from golden.quality.tasks import make_batch
 
 __all__ = [
     "BUDGETED",
+    "DEFINED",
     "FIXED",
     "SWEEP_SHARES",
     "Point",
@@ -189,7 +190,7 @@ def _controls(methods: list[CacheMethod]) -> list[Point]:
     ]
 
 
-def quick_points(probe: Probe, *, whole_layers: bool = True) -> list[Point]:
+def quick_points(probe: Probe, *, whole_layers: bool = False) -> list[Point]:
     """Every method once: the budgeted ones at the traffic of KVO as published, and controls.
 
     Those of `DEFINED` come at their own setting too, KVO only so: a larger budget may move no more
@@ -207,8 +208,8 @@ def quick_points(probe: Probe, *, whole_layers: bool = True) -> list[Point]:
 
 
 def sweep_points(probe: Probe) -> list[Point]:
-    """`quick_points`, and the budgeted methods at `SWEEP_SHARES` with every layer compressed."""
-    points = quick_points(probe)
+    """`quick_points`, whole layers, and the budgeted methods at `SWEEP_SHARES`, every layer."""
+    points = quick_points(probe, whole_layers=True)
     for share in SWEEP_SHARES:
         settings = [matched(method, share, probe) for method in BUDGETED]
         points += [Point(method=setting) for setting in settings if setting is not None]

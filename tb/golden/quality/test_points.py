@@ -7,7 +7,7 @@ import pytest
 
 from golden.quality import points as module
 from golden.quality.methods import FP16, H2O, KIVI, KVO, Progressive, Quest, StreamingLLM
-from golden.quality.points import Point, Probe, matched, quick_points, sweep_points
+from golden.quality.points import DEFINED, Point, Probe, matched, quick_points, sweep_points
 from tb.golden.quality.small import random_prompt
 
 
@@ -45,17 +45,20 @@ def test_what_cannot_be_matched(probe: Probe) -> None:
 
 
 def test_quick_points(probe: Probe) -> None:
-    points = quick_points(probe)
+    points = quick_points(probe, whole_layers=True)
     assert len(set(points)) == len(points)
+    assert set(quick_points(probe)) == {point for point in points if not point.dense_layers}
     assert points[0] == Point(method=FP16())
     published = probe.share(KVO())
     for point in points:
-        if point.method.knob is not None and point.method != Progressive() and not point.is_control:
+        own = point.method in DEFINED or point.is_control
+        if point.method.knob is not None and not own:
             assert 0.9 * published <= probe.share(point.method) <= published
     layers = {d: {p.method for p in points if p.dense_layers == d} for d in (0, 2)}
     assert layers[2] < layers[0]
     assert {0, 2} == {p.dense_layers for p in points if p.method == Progressive()}
-    assert len({p.method for p in points if p.method.name == "Progressive"} - {Progressive()}) == 2
+    assert set(DEFINED) < layers[0]
+    assert len({p.method for p in points if p.method.name == "Progressive"} - set(DEFINED)) == 2
     controls = [point for point in points if point.is_control]
     assert Point(method=KVO(shuffled=True)) in controls
     assert Point(method=Progressive(shuffled=True)) in controls
@@ -67,9 +70,7 @@ def test_kvo_stays_as_published() -> None:
     whole = random_prompt(300)
     short = Probe(whole.query, whole.key, whole.value, steps=2)
     assert matched(KVO(), short.share(KVO()), short) != KVO()
-    points = quick_points(short, whole_layers=False)
-    assert Point(method=KVO()) in points
-    assert not any(point.dense_layers for point in points)
+    assert Point(method=KVO()) in quick_points(short)
 
 
 def test_sweep_points(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
