@@ -170,5 +170,6 @@ def test_a_refused_write_is_told(seed: int) -> None:
     ],
 )
 def test_illegal_parameters(options: dict[str, Any], message: str) -> None:
+    legal: dict[str, Any] = {"records": (1,), "run": 4, "tag_bits": 2}
     with pytest.raises(ValueError, match=message):
-        RecordWriter(**({"records": (1,), "run": 4, "tag_bits": 2} | options))
+        RecordWriter(**legal | options)
