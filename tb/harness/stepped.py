@@ -16,6 +16,7 @@ from amaranth.hdl import ResetInserter, Signal, Value
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
 
+from hw.counters import Counter
 from tb.harness.elaborate import PortError
 from tb.harness.request import Stall
 from tb.harness.verdict import ExtraItems, Hang, StreamRuleBroken
@@ -32,10 +33,16 @@ class Neighbours:
     ----------
     inputs
         Per input stream the packed payloads to send; `react` may append to these lists.
+
+    Members
+    -------
+    held
+        Streams that are not valid, or not ready, in the next cycle; `react` may change it.
     """
 
     def __init__(self, inputs: Mapping[str, Sequence[int]]) -> None:
         self.inputs = {name: list(items) for name, items in inputs.items()}
+        self.held: set[str] = set()
 
     def react(self, moved: Mapping[str, int]) -> Mapping[str, int]:
         """Return plain inputs of the next cycle; those left out are 0.
@@ -57,7 +64,7 @@ class Steps:
     #: Per stream, inputs too, the payloads that moved and the cycles in which they did.
     items: dict[str, list[int]]
     cycles_of: dict[str, list[int]]
-    #: Per watched output the cycles in which it was not 0.
+    #: Per watched output or counter the cycles in which it was not 0.
     seen: dict[str, list[int]] = field(default_factory=dict)
 
 
@@ -75,6 +82,7 @@ def play(
     outputs: Mapping[str, int],
     *,
     watch: Sequence[str] = (),
+    counters: Sequence[Counter] = (),
     stall: Stall = 0.0,
     seed: int = 1,
     reset_at: int | None = None,
@@ -92,6 +100,8 @@ def play(
         Per output stream how many items are to come.
     watch
         Plain outputs that are looked at in every cycle.
+    counters
+        Of the component, whose events are looked at, too, by name.
     stall
         Probability that an input is not valid or an output is not ready in a cycle, for all
         streams or by name.
@@ -112,6 +122,10 @@ def play(
     streams, plain_inputs, plain_outputs = _ports(component)
     reset = Signal()
     rng = random.Random(seed)
+    watched = {
+        **{name: plain_outputs[name] for name in watch},
+        **{counter.name: counter.event for counter in counters},
+    }
     chance = {n: stall.get(n, 0.0) if isinstance(stall, Mapping) else stall for n in streams}
     steps = Steps({}, {})
 
@@ -129,7 +143,7 @@ def play(
         sent = dict.fromkeys(around.inputs, 0)
         steps.items = {name: [] for name in streams}
         steps.cycles_of = {name: [] for name in streams}
-        steps.seen = {name: [] for name in watch}
+        steps.seen = {name: [] for name in watched}
         waiting: dict[str, int] = {}
         quiet = 0
         settings: Mapping[str, int] = {}
@@ -137,16 +151,16 @@ def play(
             unknown = sorted(set(settings) - set(plain_inputs))
             if unknown:
                 raise PortError(f"there is no plain input {unknown[0]!r}")
-            for name, signal in plain_inputs.items():
-                ctx.set(signal, settings.get(name, 0))
+            for name, plain in plain_inputs.items():
+                ctx.set(plain, settings.get(name, 0))
             _offer(ctx, around, sent, waiting)
             moved = _transfers(ctx, waiting)
             for name, item in moved.items():
                 steps.items[name].append(item)
                 steps.cycles_of[name].append(cycle)
                 sent[name] = sent.get(name, 0) + 1
-            for name in watch:
-                value = ctx.get(plain_outputs[name])
+            for name, signal in watched.items():
+                value = ctx.get(signal)
                 if value:
                     moved[name] = value
                     steps.seen[name].append(cycle)
@@ -162,11 +176,9 @@ def play(
         if extra:
             raise ExtraItems(f"items too many: {', '.join(extra)}")
 
-    def _offer(
-        ctx: Any, around: Neighbours, sent: dict[str, int], waiting: dict[str, int]
-    ) -> None:
+    def _offer(ctx: Any, around: Neighbours, sent: dict[str, int], waiting: dict[str, int]) -> None:
         for name, one in streams.items():
-            runs = rng.random() >= chance[name]
+            runs = rng.random() >= chance[name] and name not in around.held
             if not one.is_input:
                 ctx.set(one.ready, runs)
                 continue

@@ -58,7 +58,9 @@ def beats_of(request: Mapping[str, int]) -> int:
     return (request["bursts_less_one"] + 1) * BURST_BEATS
 
 
-def make(writers: int, seed: int, sizes: list[list[int]]) -> tuple[list[list[int]], list[list[int]]]:
+def make(
+    writers: int, seed: int, sizes: list[list[int]]
+) -> tuple[list[list[int]], list[list[int]]]:
     """Requests of so many bursts for each writer, and their words."""
     print(f"writes of seed {seed}")
     rng = random.Random(seed)
