@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tb.harness import ExtraItems, Hang, PortError, StreamRuleBroken
-from tb.harness.examples import DROPPED_ITEM, Fault, Passage
+from tb.harness.examples import Fault, Passage
 from tb.harness.stepped import Neighbours, Steps, play
 
 ITEMS = list(range(20))
@@ -65,11 +65,10 @@ def test_neighbours_answer() -> None:
 def test_a_lost_item_is_seen() -> None:
     with pytest.raises(Hang, match="output 'passed' gave 19 of 20 items"):
         passage(Fault.DROP, max_cycles=60)
-    assert DROPPED_ITEM < len(ITEMS)
 
 
 def test_an_input_that_is_not_taken_is_seen() -> None:
-    with pytest.raises(Hang, match="input 'items' took .* of 20 items"):
+    with pytest.raises(Hang, match=r"input 'items' took .* of 20 items"):
         passage(Fault.DEAF, max_cycles=60)
 
 

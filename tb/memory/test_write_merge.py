@@ -1,4 +1,4 @@
-"""Every request once and in order, its data behind those of the ones before, its end to its writer."""
+"""Every request once, in order; data in the order of the requests; ends to their writers."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -110,14 +111,14 @@ def test_prompts_alone(seed: int) -> None:
     steps = append((0, 5), seed, longest=1)
     # Behind the last beat: 2 cycles to the end, one until the next is taken, one to come out.
     first = steps.cycles_of["token"]
-    assert [b - a for a, b in zip(first, first[1:], strict=False)] == [BEATS + 4] * 4
+    assert [b - a for a, b in pairwise(first)] == [BEATS + 4] * 4
 
 
 def test_jobs_alone(seed: int) -> None:
     """The next token comes when the one before is written."""
     steps = append((5, 0), seed, longest=1)
     first = steps.cycles_of["token"]
-    assert [b - a for a, b in zip(first, first[1:], strict=False)] == [BEATS + 5] * 4
+    assert [b - a for a, b in pairwise(first)] == [BEATS + 5] * 4
 
 
 @pytest.mark.parametrize("stall", [0.5, {"tokens__0": 0.9}, {"token_beats": 0.9}], ids=str)
