@@ -150,15 +150,17 @@ class DecodeCore(wiring.Component):
         share = self._share
         appended = appender.bursts.valid & appender.bursts.ready & appender.bursts.payload.last
         saved = builder.bursts.valid & builder.bursts.ready & builder.bursts.payload.last
-        for waits, event, writer, written in (
-            (sent[0], appended & (share.of == JOBS), tokens, admission.appended),
-            (sent[1], appended & (share.of == PROMPTS), tokens, prompts.written),
-            (sent[2], saved, saliencies, finish.written),
+        # A prompt's token stays written until the next one: padding of its record may come later.
+        next_token = prompts.token.valid & prompts.token.ready
+        for waits, event, writer, written, over in (
+            (sent[0], appended & (share.of == JOBS), tokens, admission.appended, None),
+            (sent[1], appended & (share.of == PROMPTS), tokens, prompts.written, next_token),
+            (sent[2], saved, saliencies, finish.written, None),
         ):
             m.d.comb += written.eq(waits & writer.idle)
             with m.If(event):
                 m.d.sync += waits.eq(1)
-            with m.Elif(written):
+            with m.Elif(written if over is None else over):
                 m.d.sync += waits.eq(0)
         m.d.comb += [
             share.ended.eq(appended),

@@ -96,9 +96,14 @@ class JobFinish(wiring.Component):
         ]
         last = self.saliency.valid & self.saliency.ready & self.saliency.payload.last
 
+        # The first writes of a job may end while its last saliencies come, which then go on: half a
+        # burst must not stay behind.
+        spoilt = Signal()
+        with m.If(self.failed):
+            m.d.sync += spoilt.eq(1)
         with m.FSM():
             with m.State("JOB"):
-                m.d.sync += [status.eq(done.payload.status), runs.eq(~refused)]
+                m.d.sync += [status.eq(done.payload.status), runs.eq(~refused), spoilt.eq(0)]
                 with m.If(done.valid & refused):
                     m.next = "COMPLETE"
                 with m.Elif(done.valid & started.valid):
@@ -114,7 +119,7 @@ class JobFinish(wiring.Component):
                     with m.If(passes):
                         m.next = "WRITTEN"
             with m.State("WRITTEN"):
-                with m.If(self.failed):
+                with m.If(self.failed | spoilt):
                     m.d.sync += status.eq(Status.MEMORY_ERROR)
                 with m.If(self.written):
                     m.next = "CLOSE"

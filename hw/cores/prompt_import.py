@@ -60,9 +60,10 @@ class PromptImport(wiring.Component):
         Reads the records.
     token, token_beats : Out(stream)
         To the appender.
-    written, not_finite, failed : In(1)
-        The last token that was sent is written, and all before it; a number of it is not finite; a
-        write failed.
+    written : In(1)
+        The last token that was sent is written, and all before it: from then on until the next one.
+    not_finite, failed : In(1)
+        For a cycle, before ``written``: a number of a token is not finite; a write failed.
     window, answer : stream
         To the closer of windows and back.
     counters

@@ -6,12 +6,14 @@ from amaranth.lib.wiring import In, Out
 
 
 class RoundRobin(wiring.Component):
-    """Grants one of those that wait in the same cycle, the one whose last turn is longest ago.
+    """Grants one of those that wait, in the same cycle: the first behind the one granted last.
+
+    One that waits sees at most ``count - 1`` grants to others before its own.
 
     Parameters
     ----------
     count : int
-        At least 2.
+        At least 1.
 
     Members
     -------
@@ -24,12 +26,12 @@ class RoundRobin(wiring.Component):
     Raises
     ------
     ValueError
-        ``count`` is below 2.
+        ``count`` is below 1.
     """
 
     def __init__(self, count: int) -> None:
-        if count < 2:
-            raise ValueError(f"count must be at least 2, not {count!r}")
+        if count < 1:
+            raise ValueError(f"count must be at least 1, not {count!r}")
         self._count = count
         super().__init__({"waiting": In(count), "enable": In(1), "grant": Out(count)})
 

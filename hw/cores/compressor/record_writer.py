@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 from hw.config import BEAT_BITS, BEAT_BYTES, BURST_BYTES
 from hw.cores.compressor.payloads import BURST, BURST_ADDRESS_BITS, BURST_BITS, ENABLED_BYTES
 from hw.memory.port import BURST_BEATS, REQUEST_BURSTS, write_port
+from hw.memory.round_robin import RoundRobin
 from hw.streams import StreamFIFO
 
 #: Runs that are complete and wait for their turn.
@@ -85,7 +86,7 @@ class RecordWriter(wiring.Component):
         half = Array(Signal(name=f"half_{i}") for i in range(lanes))
         full = Array(Signal(2, name=f"full_{i}") for i in range(lanes))
 
-        # The first source after the one that was last, of those with room.
+        # Sources with room take turns.
         starts = [sum(self._records[:i]) for i in range(len(self._records))]
         lane_of = []
         possible = []
@@ -95,13 +96,9 @@ class RecordWriter(wiring.Component):
             lane_of.append(lane)
             room = ~full[lane].bit_select(half[lane], 1)
             possible.append(source.valid & room & runs.input.ready)
-        waiting = Cat(*possible)
-        later = Signal(len(starts))
-        pool, chosen = Signal(len(starts)), Signal(len(starts))
-        m.d.comb += [
-            pool.eq(Mux((waiting & later).any(), waiting & later, waiting)),
-            chosen.eq(pool & (~pool + 1)),
-        ]
+        m.submodules.turn = turn = RoundRobin(len(starts))
+        chosen = turn.grant
+        m.d.comb += [turn.waiting.eq(Cat(*possible)), turn.enable.eq(1)]
         m.d.comb += [source.ready.eq(chosen[i]) for i, source in enumerate(self.bursts)]
         burst = Signal(BURST)
         lane = Signal(range(lanes))
@@ -109,7 +106,7 @@ class RecordWriter(wiring.Component):
             burst.eq(self._pick(chosen, [s.payload.as_value() for s in self.bursts])),
             lane.eq(self._pick(chosen, lane_of)),
         ]
-        take = waiting.any()
+        take = chosen.any()
         completes = burst.end | (count[lane] == self._run - 1)
         write = store.write_port()
         m.d.comb += [
@@ -125,7 +122,6 @@ class RecordWriter(wiring.Component):
         ]
         with m.If(take):
             m.d.sync += [
-                later.eq(~((chosen << 1) - 1)),
                 count[lane].eq(Mux(completes, 0, count[lane] + 1)),
                 half[lane].eq(half[lane] ^ completes),
             ]

@@ -26,6 +26,7 @@ class AppenderShare(wiring.Component):
     Members
     -------
     tokens, beats : In(stream) per source
+        A source offers no beats before their token was taken.
     token, token_beats : Out(stream)
         To the appender.
     ended : In(1)
