@@ -20,6 +20,8 @@ from hw.memory.read_merge import ReadMerge
 from hw.memory.write_merge import WriteMerge
 from hw.streams import StreamFIFO
 
+#: Numbers that the quantisers take in a cycle, unless said otherwise.
+DEFAULT_LANES = 4
 #: Bursts of a token, or of saliencies, that are written with one request.
 _RUN = 4
 #: Core, closer of windows, import of prompts.
@@ -61,7 +63,7 @@ class DecodeCore(wiring.Component):
     """
 
     def __init__(
-        self, config: AttentionConfig, page_bytes: int | None = None, *, lanes: int = 4
+        self, config: AttentionConfig, page_bytes: int | None = None, *, lanes: int = DEFAULT_LANES
     ) -> None:
         self._config = config
         self._core = AttentionCore(config, page_bytes, writes=True)
