@@ -90,6 +90,10 @@ bench: $(ALL) ## Measure presets x modes x contexts, and DRAM: tables, JSON, pic
 quality: $(ALL) ## Measure what cache methods cost in quality and traffic (ARGS=--sweep, --full, --publish; --help)
 	@$(PY) -m golden.quality $(ARGS)
 
+.PHONY: progressive
+progressive: $(ALL) ## Measure variants of the progressive format (ARGS=--publish; --help)
+	@$(PY) -m golden.quality.progressive_study $(ARGS)
+
 .PHONY: verilog
 verilog: $(RTL) ## Write Verilog, package, sidecar and register map (PRESET or CONFIG, SRAM; TOP, MEMORY, SLICES)
 	@$(PY) -m hw.tools verilog $(DESIGN) $(if $(filter-out 0,$(SRAM)),--sram) \

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -10,10 +12,11 @@ from golden.reference import (
     CompressedWindow,
     Quantised,
     Tail,
+    compress_tail,
     compress_window,
+    dequantise_tail,
     quantise,
 )
-from golden.reference.quantiser import symmetric_values
 from golden.twin.attention import JobResult, attention
 from hw.config import AttentionConfig
 from hw.formats import SALIENCY_BITS
@@ -33,16 +36,16 @@ class SequenceCache:
 
     def __init__(self, config: AttentionConfig) -> None:
         self.config = config
-        groups = (0, config.groups)
-        empty = torch.zeros(0, config.head_dim, dtype=torch.int64)
-        self._keys = Quantised(empty, *(torch.zeros(groups, dtype=torch.int64) for _ in range(2)))
-        self._value_codes = empty
-        self._value_scale = torch.zeros(0, dtype=torch.int64)
-        #: ``[t]``: attention received by the tokens of the tail, units of 2**-20.
-        self.saliency = torch.zeros(0, dtype=torch.int64)
+        empty = torch.zeros(0, config.head_dim, dtype=torch.float64)
+        self._tail = compress_tail(empty, empty, config)
         self._closed = self._compress(0)
         #: Tokens so far.
         self.context = 0
+
+    @property
+    def saliency(self) -> Tensor:
+        """``[t]``: attention received by the tokens of the tail, in units of 2**-20."""
+        return self._tail.saliency
 
     @property
     def tail(self) -> int:
@@ -57,13 +60,7 @@ class SequenceCache:
     @property
     def cache(self) -> CompressedCache:
         """The cache as the next `attend` finds it."""
-        tail = Tail(
-            keys=self._keys,
-            value_codes=self._value_codes,
-            value_scale=self._value_scale,
-            saliency=self.saliency,
-        )
-        return CompressedCache(context=self.context, closed=self._closed, tail=tail)
+        return CompressedCache(context=self.context, closed=self._closed, tail=self._tail)
 
     def append(
         self,
@@ -106,21 +103,24 @@ class SequenceCache:
         entered = quantise(key, config.key_bits, config.group)
         if saliency is None:
             saliency = torch.zeros(count, dtype=torch.int64)
-        self._keys = Quantised(
-            torch.cat((self._keys.codes, entered.codes)),
-            torch.cat((self._keys.scale, entered.scale)),
-            torch.cat((self._keys.minimum, entered.minimum)),
+        tail = self._tail
+        self._tail = Tail(
+            keys=Quantised(
+                torch.cat((tail.keys.codes, entered.codes)),
+                torch.cat((tail.keys.scale, entered.scale)),
+                torch.cat((tail.keys.minimum, entered.minimum)),
+            ),
+            value_codes=torch.cat((tail.value_codes, value_codes)),
+            value_scale=torch.cat((tail.value_scale, value_scale.reshape(-1))),
+            saliency=torch.cat((tail.saliency, saliency.reshape(-1))),
         )
-        self._value_codes = torch.cat((self._value_codes, value_codes))
-        self._value_scale = torch.cat((self._value_scale, value_scale.reshape(-1)))
-        self.saliency = torch.cat((self.saliency, saliency.reshape(-1)))
         self.context += count
 
     def attend(self, query: Tensor, query_scale: Tensor) -> JobResult:
         """One job (see `attention`); what the tail received is added to its saliency."""
         result = attention(query, query_scale, self.cache, self.config)
         total = self.saliency + result.received
-        self.saliency = total.clamp(max=(1 << SALIENCY_BITS) - 1)
+        self._tail = replace(self._tail, saliency=total.clamp(max=(1 << SALIENCY_BITS) - 1))
         return result
 
     def close(self) -> None:
@@ -141,11 +141,13 @@ class SequenceCache:
                 for name, part in vars(self._closed).items()
             }
         )
-        rest = slice(self.config.window, None)
-        self._keys = self._keys.each(lambda part: part[rest])
-        self._value_codes = self._value_codes[rest]
-        self._value_scale = self._value_scale[rest]
-        self.saliency = self.saliency[rest]
+        tail, rest = self._tail, slice(self.config.window, None)
+        self._tail = Tail(
+            keys=tail.keys.each(lambda part: part[rest]),
+            value_codes=tail.value_codes[rest],
+            value_scale=tail.value_scale[rest],
+            saliency=tail.saliency[rest],
+        )
 
     def import_prompt(
         self, keys: Tensor, value_codes: Tensor, value_scale: Tensor, saliency: Tensor
@@ -168,7 +170,7 @@ class SequenceCache:
         def split(x: Tensor) -> Tensor:
             return x[:count].unflatten(0, (windows, self.config.window))
 
-        values = symmetric_values(self._value_codes, self._value_scale, self.config.tail_value_bits)
+        values = dequantise_tail(self._tail, self.config)[1]
         return compress_window(
-            self._keys.each(split), split(values), split(self.saliency), self.config
+            self._tail.keys.each(split), split(values), split(self.saliency), self.config
         )

@@ -28,8 +28,7 @@ class KeyUnpacker(wiring.Component):
 
     The scales of a block come first, make no steps, and are held until its last code beat has gone;
     a dense block has none. Base keys that the block has not yet are dropped; absent tokens of a
-    tail block pass, marked not present, with scales of 0 whatever the memory holds. The saliency of
-    a tail block is dropped.
+    tail block pass, marked not present, with scales of 0 whatever the memory holds.
 
     Parameters
     ----------
@@ -40,6 +39,7 @@ class KeyUnpacker(wiring.Component):
     header : stream of ``segment_header``; taken with the segment's last beat
     beats : stream of ``BEAT``
     work : stream of ``work_layout``
+    saliency : stream of 16 bytes, the saliency section of each tail block
     """
 
     def __init__(self, config: AttentionConfig) -> None:
@@ -49,6 +49,7 @@ class KeyUnpacker(wiring.Component):
                 "header": In(stream.Signature(segment_header(config))),
                 "beats": In(stream.Signature(BEAT)),
                 "work": Out(stream.Signature(work_layout(config))),
+                "saliency": Out(stream.Signature(BEAT_BITS)),
             }
         )
 
@@ -144,6 +145,7 @@ class KeyUnpacker(wiring.Component):
             ),
         ]
 
+        m.d.comb += self.saliency.payload.eq(beats.payload.data)
         take = beats.valid & beats.ready
         state = Signal(Section)
         section = Mux(~tail & (state == Section.SALIENCY), Section.KEY_SCALES, state)
@@ -171,7 +173,10 @@ class KeyUnpacker(wiring.Component):
                     m.d.sync += [padding.eq(0), key.eq(0), code_step.eq(0)]
                     m.d.sync += state.eq(Section.SALIENCY)
         with m.Elif(section == Section.SALIENCY):
-            m.d.comb += beats.ready.eq(self.header.valid)
+            m.d.comb += [
+                self.saliency.valid.eq(beats.valid & self.header.valid),
+                beats.ready.eq(self.header.valid & self.saliency.ready),
+            ]
             with m.If(take):
                 count(saliency_beats, Section.KEY_SCALES)
         with m.Elif(section == Section.KEY_SCALES):

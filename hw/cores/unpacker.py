@@ -5,7 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.arithmetic import fp16_is_finite
-from hw.config import AttentionConfig
+from hw.config import BEAT_BITS, AttentionConfig
 from hw.cores.delta_unpacker import DeltaUnpacker
 from hw.cores.key_unpacker import KeyUnpacker
 from hw.cores.lanes import LANES
@@ -42,6 +42,7 @@ class Unpacker(wiring.Component):
     header : stream of ``segment_header``, one per segment, in order
     beats : stream of ``BEAT``; ``last`` ends a segment
     work : stream of ``work_layout``
+    saliency : stream of 16 bytes, the saliency section of each tail block
     memory_error, scale_error : out
         For one cycle: the job in ``*_slot`` got a beat with ``error``, or a number that is not
         finite.
@@ -59,6 +60,7 @@ class Unpacker(wiring.Component):
                 "header": In(stream.Signature(segment_header(config))),
                 "beats": In(stream.Signature(BEAT)),
                 "work": Out(stream.Signature(work_layout(config))),
+                "saliency": Out(stream.Signature(BEAT_BITS)),
                 "memory_error": Out(1),
                 "memory_error_slot": Out(slot),
                 "scale_error": Out(1),
@@ -89,6 +91,7 @@ class Unpacker(wiring.Component):
         beats, header = transposer.output, headers.output
 
         m.submodules.keys = keys = KeyUnpacker(config)
+        wiring.connect(m, keys.saliency, wiring.flipped(self.saliency))
         m.submodules.deltas = deltas = DeltaUnpacker(config)
         m.submodules.values = values = ValueUnpacker(config)
         units: dict[int, KeyUnpacker | DeltaUnpacker | ValueUnpacker] = {

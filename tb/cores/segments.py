@@ -115,6 +115,15 @@ class Segment:
         }
         return pack(segment_header(self.config), fields)
 
+    @property
+    def saliency(self) -> list[int]:
+        """Beats of the saliency section, which only a tail key block has."""
+        if self.dense or self.kind != SegmentKind.TAIL_KEYS:
+            return []
+        section = self.data[: KVFormat(self.config).saliency_bytes]
+        starts = range(0, len(section), BEAT_BYTES)
+        return [int.from_bytes(section[at : at + BEAT_BYTES], "little") for at in starts]
+
     def beats(self, errors: Collection[int] = ()) -> list[int]:
         """The packed ``BEAT`` items; those with an index in ``errors`` are marked."""
         starts = range(0, len(self.data), BEAT_BYTES)
@@ -278,7 +287,7 @@ class Cache:
     def _with_garbage(self, region: bytes) -> bytes:
         """The tail region with numbers that are not finite as scales of tokens that are not there.
 
-        Padding and the saliency of all tokens, which nobody reads yet, are garbage as well.
+        Padding and the saliency of all tokens are garbage as well.
         """
         c, layout = self.config, self._layout
         held = bytearray(region)
@@ -448,6 +457,8 @@ def play(
 ) -> Run:
     """Send segments through units with the streams ``header``, ``beats`` and ``work``; compare.
 
+    The stream ``saliency`` is compared, too, if the units have it.
+
     Parameters
     ----------
     bench, name
@@ -471,6 +482,8 @@ def play(
             for beat in segment.beats(indices)
         ]
         wanted[f"{unit}__work"] = [item for segment in sent for item in segment.work]
+        if "saliency" in bench.signature.members[unit].signature.members:
+            wanted[f"{unit}__saliency"] = [beat for segment in sent for beat in segment.saliency]
     run = simulate(
         bench,
         name=name,
@@ -484,4 +497,6 @@ def play(
             if found != expected:
                 layout = work_layout(sent[0].config)
                 assert unpack(layout, found) == unpack(layout, expected), f"{unit}, step {index}"
+        saliency = f"{unit}__saliency"
+        assert run.outputs.get(saliency) == wanted.get(saliency), unit
     return run

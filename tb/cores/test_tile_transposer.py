@@ -19,12 +19,19 @@ from hw.cores.tile_transposer import TileTransposer
 from hw.formats import KVFormat
 from tb.cores.side_by_side import SideBySide
 from tb.harness import Run, pack, simulate, unpack
+from tb.harness.slow import slow_among
 
 CONFIGS = {
     f"chunk{chunk}_{bits}": replace(preset("lm"), chunk=chunk, tail_value_bits=bits)
     for chunk in (4, 8, 16)
     for bits in (8, 16)
 }
+#: Every chunk and either width; the others are among the slow tests.
+FEW = ("chunk4_16", "chunk8_16", "chunk16_8")
+REST = tuple(name for name in CONFIGS if name not in FEW)
+SETS = pytest.mark.parametrize(
+    "names", [FEW, pytest.param(REST, marks=pytest.mark.slow)], ids=["few", "rest"]
+)
 
 
 @dataclass(frozen=True)
@@ -43,8 +50,9 @@ class Segment:
 
 
 @cache
-def bench() -> SideBySide:
-    return SideBySide({name: TileTransposer(config) for name, config in CONFIGS.items()})
+def bench(names: tuple[str, ...]) -> SideBySide:
+    """One build for all runs of these."""
+    return SideBySide({name: TileTransposer(CONFIGS[name]) for name in names})
 
 
 def tail_values(config: AttentionConfig, generator: random.Random) -> Segment:
@@ -79,7 +87,8 @@ def mixture(name: str, seed: int, count: int, errors: float = 0.0) -> list[Segme
 def play(segments: dict[str, list[Segment]], **options: Any) -> Run:
     """Run the segments; data and ``last`` of every beat are compared, errors tile by tile."""
     inputs, outputs = {}, {}
-    for name in CONFIGS:
+    names = FEW if set(segments) <= set(FEW) else REST
+    for name in names:
         each = segments.get(name, [])
         inputs[f"{name}__tiles"] = [int(segment.tiles) for segment in each]
         inputs[f"{name}__input"] = [
@@ -95,7 +104,7 @@ def play(segments: dict[str, list[Segment]], **options: Any) -> Run:
             for i in range(segment.beats)
         ]
         outputs[f"{name}__output"] = sum(segment.beats for segment in each)
-    run = simulate(bench(), name="tile_transposer", inputs=inputs, outputs=outputs, **options)
+    run = simulate(bench(names), name="tile_transposer", inputs=inputs, outputs=outputs, **options)
     for name, each in segments.items():
         found = [unpack(BEAT, item) for item in run.outputs[f"{name}__output"]]
         for segment in each:
@@ -110,29 +119,30 @@ def play(segments: dict[str, list[Segment]], **options: Any) -> Run:
     return run
 
 
+@SETS
 @pytest.mark.parametrize("stall", [0.0, 0.5, 0.9])
-def test_random_order(stall: float, seed: int) -> None:
+def test_random_order(stall: float, names: tuple[str, ...], seed: int) -> None:
     print(f"seed {seed}")
-    segments = {name: mixture(name, seed, 12, errors=0.1) for name in CONFIGS}
+    segments = {name: mixture(name, seed, 12, errors=0.1) for name in names}
     play(segments, stall=stall, seed=seed)
 
 
 @pytest.mark.parametrize("stream", ["tiles", "input", "output"])
 def test_stalls_on_one_stream(stream: str, seed: int) -> None:
     print(f"seed {seed}")
-    segments = {name: mixture(name, seed + 1, 8) for name in CONFIGS}
-    stall = {f"{name}__{stream}": 0.9 for name in CONFIGS}
+    segments = {name: mixture(name, seed + 1, 8) for name in FEW}
+    stall = {f"{name}__{stream}": 0.9 for name in FEW}
     play(segments, stall=stall, seed=seed)
 
 
 @pytest.mark.parametrize("reset_at", [29, 120])
 def test_reset_in_flight(reset_at: int, seed: int) -> None:
     print(f"seed {seed}")
-    segments = {name: mixture(name, seed + reset_at, 8) for name in CONFIGS}
+    segments = {name: mixture(name, seed + reset_at, 8) for name in FEW}
     play(segments, stall=0.3, seed=seed, reset_at=reset_at)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", slow_among(CONFIGS, REST))
 def test_a_beat_in_every_cycle(name: str) -> None:
     """From tile to tile, from tiles to other segments and back; the first tile is waited for."""
     chunk = CONFIGS[name].chunk

@@ -12,7 +12,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import BEAT_BYTES, AttentionConfig
+from hw.config import BEAT_BITS, BEAT_BYTES, AttentionConfig
 from hw.cores.payloads import BEAT, SegmentKind, segment_header, slot_bits, work_layout
 from hw.cores.unpacker import Unpacker
 from hw.formats import KVFormat
@@ -39,6 +39,7 @@ class Counted(wiring.Component):
                 "header": In(stream.Signature(segment_header(config))),
                 "beats": In(stream.Signature(BEAT)),
                 "work": Out(stream.Signature(work_layout(config))),
+                "saliency": Out(stream.Signature(BEAT_BITS)),
                 **{name: Out(counts_layout(config)) for name in COUNTS},
                 **{name: Out(COUNT_BITS) for name in EVENTS},
             }
@@ -50,6 +51,7 @@ class Counted(wiring.Component):
         wiring.connect(m, wiring.flipped(self.header), unpacker.header)
         wiring.connect(m, wiring.flipped(self.beats), unpacker.beats)
         wiring.connect(m, unpacker.work, wiring.flipped(self.work))
+        wiring.connect(m, unpacker.saliency, wiring.flipped(self.saliency))
         for name in COUNTS:
             pulse = getattr(unpacker, name.removesuffix("s"))
             slot = getattr(unpacker, f"{name.removesuffix('s')}_slot")
@@ -169,7 +171,7 @@ def test_random_order(stall: float, seed: int) -> None:
             assert observed(run, unit, name) == [0] * config.jobs_in_flight
 
 
-@pytest.mark.parametrize("stream_name", ["header", "beats", "work"])
+@pytest.mark.parametrize("stream_name", ["header", "beats", "work", "saliency"])
 def test_stalls_on_one_stream(stream_name: str, seed: int) -> None:
     print(f"seed {seed}")
     rng = random.Random(seed)

@@ -395,7 +395,7 @@ COMPONENT_FAULTS: tuple[ComponentFault, ...] = (
         description="a row that is not there exchanges like the last one of the tile before it",
         old="held.valid & held.tile",
         new="held.tile",
-        killed_by=f"{_TRANSPOSER}::test_random_order[0.0]",
+        killed_by=f"{_TRANSPOSER}::test_random_order[0.0-few]",
     ),
     ComponentFault(
         name="transposer-early",
@@ -415,7 +415,7 @@ COMPONENT_FAULTS: tuple[ComponentFault, ...] = (
         description="the halves of the wrong tokens are swapped between the banks",
         old="is_tile & place[-1]",
         new="is_tile & place[0]",
-        killed_by=f"{_TRANSPOSER}::test_random_order[0.0]",
+        killed_by=f"{_TRANSPOSER}::test_random_order[0.0-few]",
     ),
     ComponentFault(
         name="quantiser-bases-in-the-range",

@@ -7,6 +7,7 @@ from golden.quality.methods.h2o import H2O
 from golden.quality.methods.int8 import INT8
 from golden.quality.methods.kivi import KIVI
 from golden.quality.methods.kvo import KVO
+from golden.quality.methods.progressive import Progressive
 from golden.quality.methods.quarot import QuaRot
 from golden.quality.methods.quest import Quest
 from golden.quality.methods.rce import RCE
@@ -25,6 +26,7 @@ __all__ = [
     "RCE",
     "ArkVale",
     "CrossLayer",
+    "Progressive",
     "QuaRot",
     "Quest",
     "Scissorhands",

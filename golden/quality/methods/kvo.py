@@ -14,6 +14,7 @@ from golden.quality.storage import (
     Ranking,
     TokenBuffer,
     bursts,
+    take,
 )
 from golden.reference import base_keys, compress_tail, compress_window, dequantise_tail
 from golden.reference.compress import dequantise_window
@@ -180,9 +181,8 @@ class _State(CacheState):
             )
             selection = self._ranking.top(estimate, config.top_chunks)
             groups = self._groups_read(selection)
-            chosen = selection[..., None, None]
-            chunk_keys = torch.take_along_dim(self._closed.keys, chosen, 2)
-            chunk_values = torch.take_along_dim(self._closed.values, chosen, 2)
+            chunk_keys = take(self._closed.keys, selection)
+            chunk_values = take(self._closed.values, selection)
             keys = torch.cat((keys, chunk_keys.flatten(2, 3)), 2)
             values = torch.cat((values, chunk_values.flatten(2, 3)), 2)
         read = sum(form.traffic_bytes(self._context, groups=0).values())

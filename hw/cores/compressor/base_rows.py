@@ -101,7 +101,7 @@ class BaseRows(wiring.Component):
             m.d.sync += [enabled.eq(0), bursts.valid.eq(0)]
         m.d.comb += [
             bursts.p.data.eq(Cat(*words)),
-            bursts.p.enable.eq(enabled),
+            bursts.p.enable.eq(Cat(word.replicate(2) for word in enabled)),
             bursts.p.address.eq(number),
             bursts.p.end.eq(ends),
             bursts.p.last.eq(last),

@@ -18,14 +18,16 @@ BURST_WORDS = BURST_BITS // WORD_BITS
 #: Records that are filled side by side, at most: the chunks of a value group.
 MOST_RECORDS = 16
 
-#: A burst to be written: its number in the memory, an enable for each 4 bytes, which of the records
+#: Bytes that an enable of a burst is for.
+ENABLED_BYTES = 2
+#: A burst to be written: its number in the memory, an enable for each 2 bytes, which of the records
 #: side by side it belongs to, whether it ends a run of successive bursts of it, and whether it is
-#: the last one of its source in the window.
+#: the last one of its source in the window, or of its token.
 BURST = data.StructLayout(
     {
         "address": BURST_ADDRESS_BITS,
         "data": BURST_BITS,
-        "enable": BURST_WORDS,
+        "enable": BURST_BYTES // ENABLED_BYTES,
         "record": range(MOST_RECORDS),
         "end": 1,
         "last": 1,

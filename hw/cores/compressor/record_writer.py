@@ -8,11 +8,10 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from hw.config import BEAT_BITS, BEAT_BYTES, BURST_BYTES
-from hw.cores.compressor.payloads import BURST, BURST_ADDRESS_BITS, BURST_BITS, BURST_WORDS
+from hw.cores.compressor.payloads import BURST, BURST_ADDRESS_BITS, BURST_BITS, ENABLED_BYTES
 from hw.memory.port import BURST_BEATS, REQUEST_BURSTS, write_port
 from hw.streams import StreamFIFO
 
-_WORD_BYTES = BURST_BYTES // BURST_WORDS
 #: Runs that are complete and wait for their turn.
 _WAITING = 4
 
@@ -76,7 +75,7 @@ class RecordWriter(wiring.Component):
         run = data.StructLayout(
             {"half": 1, "lane": range(lanes), "last": index, "address": BURST_ADDRESS_BITS}
         )
-        held = data.StructLayout({"data": BURST_BITS, "enable": BURST_WORDS})
+        held = data.StructLayout({"data": BURST_BITS, "enable": BURST_BYTES // ENABLED_BYTES})
         m.submodules.store = store = Memory(
             shape=held, depth=max(2, lanes * 2 * self._run), init=[]
         )
@@ -189,7 +188,7 @@ class RecordWriter(wiring.Component):
                 tag.eq(next_tag),
                 busy[next_tag].eq(1),
             ]
-        enables = Cat(bit.replicate(_WORD_BYTES) for bit in read.data.enable)
+        enables = Cat(bit.replicate(ENABLED_BYTES) for bit in read.data.enable)
         m.d.comb += [
             request.valid.eq(asking),
             request.p.address.eq(run.address << (BURST_BYTES - 1).bit_length()),

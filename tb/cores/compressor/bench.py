@@ -15,7 +15,7 @@ from golden.reference import Quantised, Tail
 from golden.reference.cache import dequantise_tail
 from golden.reference.compress import CompressedWindow, compress_window
 from hw.config import BURST_BYTES, AttentionConfig
-from hw.cores.compressor.payloads import BURST, BURST_WORDS, window_layout
+from hw.cores.compressor.payloads import BURST, ENABLED_BYTES, window_layout
 from hw.cores.compressor.window_closer import WindowCloser
 from hw.formats import KVFormat, Status
 from tb.harness import pack, unpack
@@ -197,10 +197,9 @@ def put_bursts(data: bytearray, bursts: list[int]) -> list[int]:
     for number, item in enumerate(bursts):
         fields = unpack(BURST, item)
         burst = fields["data"].to_bytes(BURST_BYTES, "little")
-        for word in range(BURST_WORDS):
-            if fields["enable"] >> word & 1:
-                at = BURST_BYTES * fields["address"] + 4 * word
-                data[at : at + 4] = burst[4 * word : 4 * word + 4]
+        for byte in range(BURST_BYTES):
+            if fields["enable"] >> byte // ENABLED_BYTES & 1:
+                data[BURST_BYTES * fields["address"] + byte] = burst[byte]
         if fields["last"]:
             lasts.append(number)
     return lasts

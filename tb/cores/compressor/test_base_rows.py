@@ -9,6 +9,7 @@ from hw.config import AttentionConfig, preset
 from hw.cores.compressor.base_rows import BaseRows
 from hw.cores.compressor.payloads import BASE_ITEM, BURST
 from hw.formats import KVFormat
+from tb.cores.compressor.bench import put_bursts
 from tb.cores.compressor.streams import play
 from tb.harness import pack, unpack
 
@@ -74,11 +75,7 @@ def test_rows(config: AttentionConfig, window: int, seed: int) -> None:
     lasts = []
     for item in played.outputs["bursts"]:
         fields = unpack(BURST, item)
-        data = fields["data"].to_bytes(32, "little")
         lasts.append(fields["last"])
-        for word in range(8):
-            if fields["enable"] >> word & 1:
-                place = 32 * fields["address"] + 4 * word
-                found[place : place + 4] = data[4 * word : 4 * word + 4]
+    put_bursts(found, played.outputs["bursts"])
     assert found == expected
     assert lasts == [0] * (bursts - 1) + [1]

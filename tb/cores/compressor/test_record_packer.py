@@ -63,7 +63,7 @@ def test_records(shape: str, reset_at: int | None, seed: int) -> None:
             {
                 "address": 77 + group * 20000 + number + 1000 * record,
                 "data": packed[record] >> 256 * number & ((1 << 256) - 1),
-                "enable": 255,
+                "enable": 0xFFFF,
                 "record": record,
                 "end": int(number == count - 1),
                 "last": int(group == GROUPS - 1 and number == count - 1 and record == records - 1),

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from amaranth.sim import Simulator
 
-from hw.cores.compressor.payloads import BURST
+from hw.config import BURST_BYTES
+from hw.cores.compressor.payloads import BURST, ENABLED_BYTES
 from hw.cores.compressor.record_writer import RecordWriter
 from tb.cores.compressor.bench import WriteModel
 from tb.harness import pack
@@ -36,7 +37,7 @@ def random_bursts(rng: random.Random, source: int, count: int) -> list[Burst]:
             {
                 "address": (source << 12 | record << 10) + place[record],
                 "data": rng.getrandbits(256),
-                "enable": rng.choice((255, 255, rng.getrandbits(8))),
+                "enable": rng.choice((0xFFFF, 0xFFFF, rng.getrandbits(16))),
                 "record": record,
                 "end": int(left[record] == 0),
                 "last": 0,
@@ -69,9 +70,9 @@ def run(
     for bursts in sources:
         for burst in bursts:
             data, at = burst["data"].to_bytes(32, "little"), 32 * burst["address"]
-            for word in range(8):
-                if burst["enable"] >> word & 1:
-                    expected[at + 4 * word : at + 4 * word + 4] = data[4 * word : 4 * word + 4]
+            for byte in range(BURST_BYTES):
+                if burst["enable"] >> byte // ENABLED_BYTES & 1:
+                    expected[at + byte] = data[byte]
     result: list[Any] = []
 
     async def bench(context: Any) -> None:
@@ -144,7 +145,14 @@ def test_everything_is_written(run_bursts: int, reset_at: int | None, seed: int)
 def test_runs_are_as_long_as_they_can_be() -> None:
     """19 bursts of one record are three requests; every record gets its own."""
     bursts = [
-        {"address": 64 + i, "data": i, "enable": 255, "record": 0, "end": int(i == 18), "last": 0}
+        {
+            "address": 64 + i,
+            "data": i,
+            "enable": 0xFFFF,
+            "record": 0,
+            "end": int(i == 18),
+            "last": 0,
+        }
         for i in range(19)
     ]
     writes, _, cycles = run(8, [bursts, [], []], seed=1, busy=0.0)

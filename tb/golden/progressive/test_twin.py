@@ -1,0 +1,109 @@
+"""The integer twin of the progressive format against the float reference."""
+
+from math import log, sqrt
+
+import pytest
+import torch
+
+from golden.progressive import reference, twin
+from golden.progressive.format import ProgressiveFormat, one_burst_bits
+from golden.progressive.numbers import (
+    Coded,
+    decode,
+    encode,
+    fold_query,
+    key_statistics,
+    normalise,
+)
+from golden.progressive.reference import Tokens
+from golden.reference.quantiser import from_fp16, to_fp16
+from hw.constants import QUERY_FRACTION
+from tb.golden.progressive.small import head, statistics
+
+
+def same(x: Coded, y: Coded) -> bool:
+    return all(torch.equal(getattr(x, n), getattr(y, n)) for n in ("codes", "scale", "zero"))
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 6, 7])
+def test_codes_equal(bits: int) -> None:
+    """The same bytes as the float reference, with ranges of all sizes and one-sided ones."""
+    source = torch.Generator().manual_seed(bits)
+    size = torch.randint(0, 19, (200, 1), generator=source).double().exp2()
+    numbers = (
+        (torch.randn(200, 32, generator=source).double() * size).round().clamp(-524287, 524287)
+    )
+    numbers[::7] = numbers[::7].abs()
+    numbers[1::7] = 0
+    assert same(twin.encode(numbers.long(), bits, 16), encode(numbers / 4096, bits, 16))
+
+
+def test_normalised_numbers_equal() -> None:
+    _, keys, _ = head(100)
+    keys[3, 5] = 60000.0
+    found = key_statistics(keys, keys)
+    assert torch.equal(twin.normalise(to_fp16(keys), found), (normalise(keys, found) * 4096).long())
+
+
+@pytest.mark.parametrize(("width", "rows", "tokens"), [(64, 2, 700), (128, 4, 520), (32, 1, 40)])
+def test_step(width: int, rows: int, tokens: int) -> None:
+    """The same candidates and kept tokens; outputs within the rounding of the queries."""
+    form = ProgressiveFormat(
+        head_dim=width, screen_bits=one_burst_bits(width, 6), channels=width // 4, top=96
+    )
+    query, keys, values = head(tokens, width=width, rows=rows)
+    found = statistics(query, keys, values)
+    cache = twin.compress(to_fp16(keys), to_fp16(values), found, form)
+    expected = reference.compress(keys, values, found, form)
+    assert same(cache.key, expected.key)
+    assert same(cache.value, expected.value)
+
+    folded = fold_query(query, found.key) / (sqrt(width) * log(2))
+    codes, scale = twin.query_codes(folded)
+    result = twin.attend(codes, scale, cache, found, form)
+    # The reference with the numbers that the query codes stand for.
+    rounded = codes * from_fp16(scale) / 2**QUERY_FRACTION
+    ranked = slice(form.first, form.first + form.ranked(tokens))
+    estimates = reference.estimate(
+        rounded,
+        decode(cache.key, form.key_bits, 1)[ranked],
+        reference.choose_channels(rounded, form.channels),
+    )
+    chosen = form.first + reference.select(estimates, form.top)
+    assert set(result.candidates.tolist()) == set(chosen.tolist())
+    back = rounded * (sqrt(width) * log(2)) / found.key.exponent.double().exp2()
+    output = reference.attend(back, cache, found, form)
+    assert float(torch.cosine_similarity(result.output / 2**15, output, -1).min()) > 0.99999
+
+
+def test_ties_to_the_lowest_token() -> None:
+    """Equal keys: the first ones are the candidates, in order."""
+    form = ProgressiveFormat(head_dim=32, screen_bits=4, channels=8, top=5, window=2, first=1)
+    query, keys, values = head(30, width=32)
+    found = statistics(query, keys, values)
+    same_keys = twin.compress(to_fp16(keys[:1].expand(30, -1)), to_fp16(values), found, form)
+    codes, scale = twin.query_codes(fold_query(query, found.key))
+    result = twin.attend(codes, scale, same_keys, found, form)
+    assert result.candidates.tolist() == [1, 2, 3, 4, 5]
+    assert result.kept.tolist() == [0, 28, 29, 1, 2, 3, 4, 5]
+
+
+def test_reach() -> None:
+    """By hand: one channel, scores 0, -2 and -7 in powers of two; reach 6 leaves the last out."""
+    form = ProgressiveFormat(head_dim=32, channels=32, top=4, window=1, first=0, screen_bits=6)
+    # Scale 1 (byte 16 * 10 is 16 * 2**-4), zero point 124 / 4 = code 31.
+    codes = torch.full((4, 32), 31)
+    codes[:, 0] = torch.tensor([31, 29, 24, 31])
+    zero = torch.full((4, 1), 124)
+    key = Coded(codes, torch.full((4, 1), 160), zero)
+    value = Coded(
+        torch.zeros(4, 32, dtype=torch.int64), torch.zeros(4, 1).long(), torch.zeros(4, 1).long()
+    )
+    _, keys, values = head(4, width=32)
+    found = statistics(keys, keys, values)
+    query = torch.zeros(1, 32, dtype=torch.int64)
+    query[0, 0] = 1024
+    # A query of 1024 * 2 / 2**11 = 1.
+    result = twin.attend(query, to_fp16(torch.tensor(2.0)), Tokens(key, value), found, form)
+    assert result.candidates.tolist() == [0, 1, 2]
+    assert result.kept.tolist() == [3, 0, 1]
