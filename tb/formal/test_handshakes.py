@@ -17,10 +17,13 @@ from amaranth.hdl import Cat, Const, ValueLike
 from amaranth.lib import wiring
 
 from hw.config import AttentionConfig, preset
+from hw.cores.compressor.sharing import AppenderShare, CloserShare
 from hw.cores.contribution_merge import ContributionMerge
 from hw.cores.delta_unpacker import DeltaUnpacker
 from hw.cores.dot_collector import DotCollector
 from hw.cores.gearbox import Gearbox
+from hw.cores.job_admission import JobAdmission
+from hw.cores.job_finish import JobFinish
 from hw.cores.job_intake import JobIntake
 from hw.cores.job_retire import JobRetire
 from hw.cores.key_accumulator import KeyAccumulator
@@ -42,7 +45,9 @@ from hw.distributor import JobDistributor
 from hw.memory.arbiter import ChannelArbiter
 from hw.memory.axi import AxiMaster
 from hw.memory.fetch import Fetch
+from hw.memory.read_merge import ReadMerge
 from hw.memory.reorder_buffer import ReorderBuffer
+from hw.memory.write_merge import WriteMerge
 from tb.formal.bench import Bench
 from tb.formal.cone import inputs_of_valid
 from tb.formal.mutant import mutant
@@ -90,6 +95,7 @@ def scale_bank(config: AttentionConfig) -> ScaleBank:
 
 FAST: list[Callable[[AttentionConfig], wiring.Component]] = [
     gearbox,
+    JobFinish,
     JobRetire,
     OperandSelect,
 ]
@@ -153,6 +159,14 @@ def job_distributor(_config: AttentionConfig) -> JobDistributor:
     return two_slices()
 
 
+def read_merge(_config: AttentionConfig) -> ReadMerge:
+    return ReadMerge(2, tag_bits=1)
+
+
+def write_merge(_config: AttentionConfig) -> WriteMerge:
+    return WriteMerge(2, tag_bits=1)
+
+
 #: Units with a test of their own for the rest of the rule.
 OTHERS: list[Callable[[AttentionConfig], wiring.Component]] = [
     Selector,
@@ -161,6 +175,11 @@ OTHERS: list[Callable[[AttentionConfig], wiring.Component]] = [
     channel_arbiter,
     axi_master,
     job_distributor,
+    read_merge,
+    write_merge,
+    AppenderShare,
+    CloserShare,
+    JobAdmission,
 ]
 
 
