@@ -61,6 +61,9 @@ def _value(key: str, value: str, default: object) -> object:
         if value not in ("true", "false"):
             raise ValueError(f"{key} must be true or false, not {value!r}")
         return value == "true"
+    if default is None and value.isdecimal():
+        # None stands for a number that follows from others.
+        return int(value)
     kind = type(default) if isinstance(default, int | float) else str
     try:
         return kind(value)

@@ -3,7 +3,7 @@
 import pytest
 
 from golden.quality.choose import METHODS, choose, chosen_points
-from golden.quality.methods import FP16, KIVI, Quest
+from golden.quality.methods import FP16, KIVI, Progressive, Quest
 from golden.quality.points import BUDGETED, FIXED, Point
 
 
@@ -12,6 +12,7 @@ def test_choose() -> None:
     assert choose("Quest:budget=512,page=32") == Quest(budget=512, page=32)
     assert choose("Quest:shuffled=true") == Quest(shuffled=True)
     assert choose("KIVI:bits=4") == KIVI(bits=4)
+    assert choose("Progressive:top=64,screen_bits=3") == Progressive(top=64, screen_bits=3)
 
 
 def test_own() -> None:
