@@ -58,7 +58,12 @@ BUDGETED: tuple[CacheMethod, ...] = (
     StreamingLLM(),
 )
 #: Of these, the ones measured at their own setting too, whatever it moves.
-DEFINED: tuple[CacheMethod, ...] = (KVO(), Progressive(), Progressive(top=192, part=8))
+DEFINED: tuple[CacheMethod, ...] = (
+    KVO(),
+    Progressive(),
+    Progressive(top=192, part=8),
+    Progressive(top=512),
+)
 #: Methods that read every token.
 FIXED: tuple[CacheMethod, ...] = (
     CrossLayer(),
