@@ -4,7 +4,11 @@ from math import log, sqrt
 
 import pytest
 import torch
+from torch import Tensor
 
+from golden.model.architecture import LayerTensors
+from golden.model.prompts import load_prompt
+from golden.model.weights import load_model
 from golden.progressive import reference, twin
 from golden.progressive.format import ProgressiveFormat, one_burst_bits
 from golden.progressive.numbers import (
@@ -15,7 +19,7 @@ from golden.progressive.numbers import (
     key_statistics,
     normalise,
 )
-from golden.progressive.reference import Tokens
+from golden.progressive.reference import HeadStatistics, Tokens
 from golden.reference.quantiser import from_fp16, to_fp16
 from hw.constants import QUERY_FRACTION
 from tb.golden.progressive.small import head, statistics
@@ -45,25 +49,27 @@ def test_normalised_numbers_equal() -> None:
     assert torch.equal(twin.normalise(to_fp16(keys), found), (normalise(keys, found) * 4096).long())
 
 
-@pytest.mark.parametrize(("width", "rows", "tokens"), [(64, 2, 700), (128, 4, 520), (32, 1, 40)])
-def test_step(width: int, rows: int, tokens: int) -> None:
-    """The same candidates and kept tokens; outputs within the rounding of the queries."""
-    form = ProgressiveFormat(
-        head_dim=width, screen_bits=one_burst_bits(width, 6), channels=width // 4, top=96
-    )
-    query, keys, values = head(tokens, width=width, rows=rows)
-    found = statistics(query, keys, values)
+def agree(
+    query: Tensor, keys: Tensor, values: Tensor, found: HeadStatistics, form: ProgressiveFormat
+) -> tuple[int, float]:
+    """A step of twin and reference with the same query codes.
+
+    Returns
+    -------
+    tuple
+        Kept tokens; the smallest cosine of an output row. The candidates have to be the same.
+    """
     cache = twin.compress(to_fp16(keys), to_fp16(values), found, form)
     expected = reference.compress(keys, values, found, form)
     assert same(cache.key, expected.key)
     assert same(cache.value, expected.value)
 
-    folded = fold_query(query, found.key) / (sqrt(width) * log(2))
-    codes, scale = twin.query_codes(folded)
+    fold = 1 / (sqrt(form.head_dim) * log(2))
+    codes, scale = twin.query_codes(fold_query(query, found.key) * fold)
     result = twin.attend(codes, scale, cache, found, form)
     # The reference with the numbers that the query codes stand for.
     rounded = codes * from_fp16(scale) / 2**QUERY_FRACTION
-    ranked = slice(form.first, form.first + form.ranked(tokens))
+    ranked = slice(form.first, form.first + form.ranked(len(keys)))
     estimates = reference.estimate(
         rounded,
         decode(cache.key, form.key_bits, 1)[ranked],
@@ -71,9 +77,50 @@ def test_step(width: int, rows: int, tokens: int) -> None:
     )
     chosen = form.first + reference.select(estimates, form.top)
     assert set(result.candidates.tolist()) == set(chosen.tolist())
-    back = rounded * (sqrt(width) * log(2)) / found.key.exponent.double().exp2()
+    back = rounded / fold / found.key.exponent.double().exp2()
     output = reference.attend(back, cache, found, form)
-    assert float(torch.cosine_similarity(result.output / 2**15, output, -1).min()) > 0.99999
+    cosine = torch.cosine_similarity(result.output / 2**15, output, -1)
+    return len(result.kept), float(cosine.min())
+
+
+@pytest.mark.parametrize(("width", "rows", "tokens"), [(64, 2, 700), (128, 4, 520), (32, 1, 40)])
+def test_step(width: int, rows: int, tokens: int) -> None:
+    """The same candidates; outputs within the rounding of the twin."""
+    form = ProgressiveFormat(
+        head_dim=width, screen_bits=one_burst_bits(width, 6), channels=width // 4, top=96
+    )
+    query, keys, values = head(tokens, width=width, rows=rows)
+    _, cosine = agree(query, keys, values, statistics(query, keys, values), form)
+    assert cosine > 0.99999
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["text", "recall"])
+def test_on_the_model(name: str) -> None:
+    """Every layer and KV head of the trained model, at lengths beside those of pages."""
+    model = load_model()
+    captured: dict[int, LayerTensors] = {}
+    with torch.no_grad():
+        model(torch.from_numpy(load_prompt(name).tokens)[None], captured=captured)
+    form = ProgressiveFormat(head_dim=64, screen_bits=4, channels=16)
+    kept = []
+    for tensors in captured.values():
+        query = tensors.query[0].unflatten(0, (tensors.key.shape[1], -1)).double()
+        keys, values = (from_fp16(to_fp16(x[0])) for x in (tensors.key, tensors.value))
+        for group in range(len(keys)):
+            past = query[group, :, :1000].flatten(0, 1)
+            found = HeadStatistics.of(keys[group, :1000], values[group, :1000], past)
+            for tokens in (1024, 1025, 2048):
+                count, cosine = agree(
+                    query[group, :, tokens - 1],
+                    keys[group, :tokens],
+                    values[group, :tokens],
+                    found,
+                    form,
+                )
+                kept.append(count)
+                assert cosine > 0.999995
+    assert min(kept) < 20 < max(kept)
 
 
 def test_ties_to_the_lowest_token() -> None:
