@@ -135,22 +135,35 @@ def test_ties_to_the_lowest_token() -> None:
     assert result.kept.tolist() == [0, 28, 29, 1, 2, 3, 4, 5]
 
 
-def test_reach() -> None:
-    """By hand: one channel, scores 0, -2 and -7 in powers of two; reach 6 leaves the last out."""
-    form = ProgressiveFormat(head_dim=32, channels=32, top=4, window=1, first=0, screen_bits=6)
+def one_channel(codes: list[int]) -> Tokens:
+    """Keys that are ``codes - 31`` in channel 0 and 0 elsewhere; values 0."""
+    count = len(codes)
     # Scale 1 (byte 16 * 10 is 16 * 2**-4), zero point 124 / 4 = code 31.
-    codes = torch.full((4, 32), 31)
-    codes[:, 0] = torch.tensor([31, 29, 24, 31])
-    zero = torch.full((4, 1), 124)
-    key = Coded(codes, torch.full((4, 1), 160), zero)
-    value = Coded(
-        torch.zeros(4, 32, dtype=torch.int64), torch.zeros(4, 1).long(), torch.zeros(4, 1).long()
-    )
+    whole = torch.full((count, 32), 31)
+    whole[:, 0] = torch.tensor(codes)
+    key = Coded(whole, torch.full((count, 1), 160), torch.full((count, 1), 124))
+    none = torch.zeros(count, 1, dtype=torch.int64)
+    return Tokens(key, Coded(torch.zeros_like(whole), none, none))
+
+
+def kept_of(codes: list[int], first: int) -> list[int]:
+    """Tokens kept for a query of 1 in channel 0."""
+    form = ProgressiveFormat(head_dim=32, channels=32, top=4, window=1, first=first, screen_bits=6)
     _, keys, values = head(4, width=32)
-    found = statistics(keys, keys, values)
     query = torch.zeros(1, 32, dtype=torch.int64)
     query[0, 0] = 1024
-    # A query of 1024 * 2 / 2**11 = 1.
-    result = twin.attend(query, to_fp16(torch.tensor(2.0)), Tokens(key, value), found, form)
-    assert result.candidates.tolist() == [0, 1, 2]
-    assert result.kept.tolist() == [3, 0, 1]
+    # 1024 * 2 / 2**11 = 1.
+    scale = to_fp16(torch.tensor(2.0))
+    found = statistics(keys, keys, values)
+    return twin.attend(query, scale, one_channel(codes), found, form).kept.tolist()
+
+
+def test_reach() -> None:
+    """Scores 0, -2, -7, -6 in powers of two: reach 6 includes the last (the newest), not -7."""
+    assert kept_of([31, 29, 24, 25], 0) == [3, 0, 1]
+
+
+def test_a_sink_is_no_measure() -> None:
+    """Token 0 is 30 powers of two above the others, which are kept if it is one of the first."""
+    assert kept_of([61, 29, 24, 31], 0) == [0]
+    assert kept_of([61, 29, 24, 31], 1) == [0, 3, 1]
