@@ -12,10 +12,15 @@ import click
 import torch
 from rich.console import Console
 
-from golden.model.weights import WEIGHTS
+from golden.model.architecture import LayerTensors
+from golden.model.corpus import held_out_tokens
+from golden.model.weights import WEIGHTS, load_model
+from golden.quality.interface import Prefill
+from golden.quality.progressive_entropy import entropies
 from golden.quality.progressive_study.document import document
 from golden.quality.progressive_study.measure import Settings, measure
 from golden.quality.progressive_study.variant import DEFAULT, Variant, every_variant
+from golden.quality.tasks import make_batch
 
 REPOSITORY = Path(__file__).parents[3]
 LABEL = "measured: float, on the trained model, teacher-forced; derived where named so"
@@ -42,7 +47,27 @@ def run(
         "torch": torch.__version__,
         "study": {"settings": asdict(settings), **study},
         "confirmed": {"settings": asdict(more), **confirmed},
+        "entropy": _entropy(weights, context),
     }
+
+
+def _entropy(weights: Path, context: int) -> dict[str, float]:
+    """Of the codes of the first batch of text."""
+    batch = make_batch("text", held_out_tokens(), length=context, sequences=2, seed=1)
+    model, captured = load_model(weights), dict[int, LayerTensors]()
+    with torch.no_grad():
+        model(batch.tokens, captured=captured)
+    groups = model.config.kv_heads
+    return entropies(
+        {
+            layer: Prefill(
+                query=tensors.query.unflatten(1, (groups, -1)),
+                key=tensors.key,
+                value=tensors.value,
+            )
+            for layer, tensors in captured.items()
+        }
+    )
 
 
 def write(facts: dict[str, Any], record: Path, page: Path) -> None:

@@ -29,6 +29,11 @@ _MEASURED = (
     "{sequences}, seeds {seeds}. FP16: {text:.3f} bits per byte, copy {copy:.1%}, recall "
     "{recall:.1%}."
 )
+_ENTROPY = (
+    "Bits per element of what is stored, each channel with its own frequencies (measured): most "
+    "significant key bit {plane:.2f} of 1, upper key bits {screen:.2f} of 4, key code {key:.2f} "
+    "of 6, value code {value:.2f} of 4, key scale {scale:.2f} and zero point {zero:.2f} of 8 each."
+)
 _COLUMNS = ("", "bits per byte", "copy", "recall", "traffic", "d 128, 4 k / 32 k", "kept")
 _HEADER = "| " + " | ".join(_COLUMNS) + " |\n| --- |" + " ---: |" * (len(_COLUMNS) - 1)
 _NOTES = {
@@ -98,5 +103,7 @@ def document(facts: dict[str, Any]) -> str:
             parts += [f"### {name}", ""]
             parts += [_NOTES[name], ""] if name in _NOTES else []
             parts += table
+    found = facts["entropy"]
+    parts += ["### Entropy", "", _ENTROPY.format(**found), ""]
     parts.append(f"Weights {study['weights_sha256'][:16]}, torch {facts['torch']}.\n")
     return "\n".join(parts)

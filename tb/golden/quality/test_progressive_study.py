@@ -115,7 +115,8 @@ def test_prompt_and_document() -> None:
         "settings": {"context": 4096, "seeds": [1, 2], "text": 12, "copy": 4, "recall": 8},
         "weights_sha256": "0" * 64,
     }
-    facts = {"study": one, "confirmed": one, "torch": "2"}
+    entropy = dict.fromkeys(("plane", "screen", "key", "value", "scale", "zero"), 0.5)
+    facts = {"study": one, "confirmed": one, "torch": "2", "entropy": entropy}
     page = document(facts)
     assert "| default | +0.7 (-0.7 .. +1.3) % |" in page
     assert page.count("3.00% | 2.50% / 1.20% | 50 |") == 2
