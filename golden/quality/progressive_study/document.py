@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,20 +13,29 @@ __all__ = ["document", "label"]
 _HEAD = """# Variants of the progressive format
 
 Made by `make progressive ARGS=--publish` from `results/progressive.json`; do not edit.
-`docs/progressive_format.md` defines the format; this page changes one thing at a time. Every layer
-is compressed, {sequences} sequences of {context} tokens (seeds {seeds}), teacher-forced; float
+`docs/progressive_format.md` defines the format; this page changes one thing at a time, from 256
+candidates on. Every layer is compressed, sequences of {context} tokens, teacher-forced; float
 arithmetic on the trained model (1 M parameters, head dimension 64).
 
-* *bits per byte*: difference to FP16 on the same sequences, in % of FP16's {text:.3f}; *copy*,
-  *recall*: difference in points to FP16's {copy:.1%} and {recall:.1%}. In brackets 95 % bootstrap
-  intervals over the sequences. *Measured.*
+* *bits per byte*: difference to FP16 on the same sequences, in % of FP16's; *copy*, *recall*:
+  difference in points. In brackets 95 % bootstrap intervals over the sequences. *Measured.*
 * *traffic*: all bytes read and written in the decode steps, padded to bursts, over FP16's, in the
   task that moves most. *Measured.*
 * *d 128*: the same layout at head dimension 128, at 4096 and 32768 tokens, with as many tokens
   kept per step as here. *Derived*; the quality there is not known.
 * *kept*: tokens per step and head that are read whole, in the task that keeps most. *Measured.*
 """
+_MEASURED = (
+    "{sequences}, seeds {seeds}. FP16: {text:.3f} bits per byte, copy {copy:.1%}, recall "
+    "{recall:.1%}."
+)
+_ENTROPY = (
+    "Bits per element of what is stored, each channel with its own frequencies (measured): most "
+    "significant key bit {plane:.2f} of 1, upper key bits {screen:.2f} of 4, key code {key:.2f} "
+    "of 6, value code {value:.2f} of 4, key scale {scale:.2f} and zero point {zero:.2f} of 8 each."
+)
 _COLUMNS = ("", "bits per byte", "copy", "recall", "traffic", "d 128, 4 k / 32 k", "kept")
+_HEADER = "| " + " | ".join(_COLUMNS) + " |\n| --- |" + " ---: |" * (len(_COLUMNS) - 1)
 _NOTES = {
     "Statistics": "With statistics for each page its centres would have to be read, too; those "
     "bytes are not counted.",
@@ -62,21 +72,38 @@ def _line(name: str, row: dict[str, Any], fp16: dict[str, float]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def document(facts: dict[str, Any]) -> str:
-    """The page of what ``measure`` found."""
+def _table(variants: Sequence[Variant], facts: dict[str, Any]) -> list[str]:
     rows = {Variant(**row["variant"]): row for row in facts["rows"]}
-    settings, fp16 = facts["settings"], facts["fp16"]
-    sequences = ", ".join(
-        f"{settings[task] * len(settings['seeds'])} ({task})" for task in ("text", "copy", "recall")
+    known = [variant for variant in variants if variant in rows]
+    lines = [_line(label(variant), rows[variant], facts["fp16"]) for variant in known]
+    return [_HEADER, *lines, ""] if known else []
+
+
+def _measured(facts: dict[str, Any]) -> str:
+    settings = facts["settings"]
+    seeds = settings["seeds"]
+    counts = [f"{settings[task] * len(seeds)} ({task})" for task in ("text", "copy", "recall")]
+    return _MEASURED.format(
+        sequences="Sequences: " + ", ".join(counts),
+        seeds=", ".join(str(seed) for seed in seeds),
+        **facts["fp16"],
     )
-    seeds = ", ".join(str(seed) for seed in settings["seeds"])
-    parts = [_HEAD.format(sequences=sequences, context=settings["context"], seeds=seeds, **fp16)]
-    head = "| " + " | ".join(_COLUMNS) + " |\n| --- |" + " ---: |" * (len(_COLUMNS) - 1)
+
+
+def document(facts: dict[str, Any]) -> str:
+    """The page of the facts that the command has found."""
+    study, confirmed = facts["study"], facts["confirmed"]
+    parts = [_HEAD.format(context=study["settings"]["context"])]
+    chosen = [Variant(**row["variant"]) for row in confirmed["rows"]]
+    parts += ["## More sequences", "", _measured(confirmed), "", *_table(chosen, confirmed)]
+    parts += ["## One thing changed", "", _measured(study), ""]
     for name, variants in {"The format": [DEFAULT], **GROUPS}.items():
-        known = [variant for variant in variants if variant in rows]
-        if known:
-            lines = [_line(label(variant), rows[variant], fp16) for variant in known]
-            note = [_NOTES[name], ""] if name in _NOTES else []
-            parts.append("\n".join([f"## {name}", "", *note, head, *lines, ""]))
-    parts.append(f"Weights {facts['weights_sha256'][:16]}, torch {facts['torch']}.\n")
+        table = _table(variants, study)
+        if table:
+            parts += [f"### {name}", ""]
+            parts += [_NOTES[name], ""] if name in _NOTES else []
+            parts += table
+    found = facts["entropy"]
+    parts += ["### Entropy", "", _ENTROPY.format(**found), ""]
+    parts.append(f"Weights {study['weights_sha256'][:16]}, torch {facts['torch']}.\n")
     return "\n".join(parts)

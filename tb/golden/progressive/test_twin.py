@@ -4,7 +4,11 @@ from math import log, sqrt
 
 import pytest
 import torch
+from torch import Tensor
 
+from golden.model.architecture import LayerTensors
+from golden.model.prompts import load_prompt
+from golden.model.weights import load_model
 from golden.progressive import reference, twin
 from golden.progressive.format import ProgressiveFormat, one_burst_bits
 from golden.progressive.numbers import (
@@ -15,7 +19,7 @@ from golden.progressive.numbers import (
     key_statistics,
     normalise,
 )
-from golden.progressive.reference import Tokens
+from golden.progressive.reference import HeadStatistics, Tokens
 from golden.reference.quantiser import from_fp16, to_fp16
 from hw.constants import QUERY_FRACTION
 from tb.golden.progressive.small import head, statistics
@@ -45,25 +49,27 @@ def test_normalised_numbers_equal() -> None:
     assert torch.equal(twin.normalise(to_fp16(keys), found), (normalise(keys, found) * 4096).long())
 
 
-@pytest.mark.parametrize(("width", "rows", "tokens"), [(64, 2, 700), (128, 4, 520), (32, 1, 40)])
-def test_step(width: int, rows: int, tokens: int) -> None:
-    """The same candidates and kept tokens; outputs within the rounding of the queries."""
-    form = ProgressiveFormat(
-        head_dim=width, screen_bits=one_burst_bits(width, 6), channels=width // 4, top=96
-    )
-    query, keys, values = head(tokens, width=width, rows=rows)
-    found = statistics(query, keys, values)
+def agree(
+    query: Tensor, keys: Tensor, values: Tensor, found: HeadStatistics, form: ProgressiveFormat
+) -> tuple[int, float]:
+    """A step of twin and reference with the same query codes.
+
+    Returns
+    -------
+    tuple
+        Kept tokens; the smallest cosine of an output row. The candidates have to be the same.
+    """
     cache = twin.compress(to_fp16(keys), to_fp16(values), found, form)
     expected = reference.compress(keys, values, found, form)
     assert same(cache.key, expected.key)
     assert same(cache.value, expected.value)
 
-    folded = fold_query(query, found.key) / (sqrt(width) * log(2))
-    codes, scale = twin.query_codes(folded)
+    fold = 1 / (sqrt(form.head_dim) * log(2))
+    codes, scale = twin.query_codes(fold_query(query, found.key) * fold)
     result = twin.attend(codes, scale, cache, found, form)
     # The reference with the numbers that the query codes stand for.
     rounded = codes * from_fp16(scale) / 2**QUERY_FRACTION
-    ranked = slice(form.first, form.first + form.ranked(tokens))
+    ranked = slice(form.first, form.first + form.ranked(len(keys)))
     estimates = reference.estimate(
         rounded,
         decode(cache.key, form.key_bits, 1)[ranked],
@@ -71,9 +77,50 @@ def test_step(width: int, rows: int, tokens: int) -> None:
     )
     chosen = form.first + reference.select(estimates, form.top)
     assert set(result.candidates.tolist()) == set(chosen.tolist())
-    back = rounded * (sqrt(width) * log(2)) / found.key.exponent.double().exp2()
+    back = rounded / fold / found.key.exponent.double().exp2()
     output = reference.attend(back, cache, found, form)
-    assert float(torch.cosine_similarity(result.output / 2**15, output, -1).min()) > 0.99999
+    cosine = torch.cosine_similarity(result.output / 2**15, output, -1)
+    return len(result.kept), float(cosine.min())
+
+
+@pytest.mark.parametrize(("width", "rows", "tokens"), [(64, 2, 700), (128, 4, 520), (32, 1, 40)])
+def test_step(width: int, rows: int, tokens: int) -> None:
+    """The same candidates; outputs within the rounding of the twin."""
+    form = ProgressiveFormat(
+        head_dim=width, screen_bits=one_burst_bits(width, 6), channels=width // 4, top=96
+    )
+    query, keys, values = head(tokens, width=width, rows=rows)
+    _, cosine = agree(query, keys, values, statistics(query, keys, values), form)
+    assert cosine > 0.99999
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["text", "recall"])
+def test_on_the_model(name: str) -> None:
+    """Every layer and KV head of the trained model, at lengths beside those of pages."""
+    model = load_model()
+    captured: dict[int, LayerTensors] = {}
+    with torch.no_grad():
+        model(torch.from_numpy(load_prompt(name).tokens)[None], captured=captured)
+    form = ProgressiveFormat(head_dim=64, screen_bits=4, channels=16)
+    kept = []
+    for tensors in captured.values():
+        query = tensors.query[0].unflatten(0, (tensors.key.shape[1], -1)).double()
+        keys, values = (from_fp16(to_fp16(x[0])) for x in (tensors.key, tensors.value))
+        for group in range(len(keys)):
+            past = query[group, :, :1000].flatten(0, 1)
+            found = HeadStatistics.of(keys[group, :1000], values[group, :1000], past)
+            for tokens in (1024, 1025, 2048):
+                count, cosine = agree(
+                    query[group, :, tokens - 1],
+                    keys[group, :tokens],
+                    values[group, :tokens],
+                    found,
+                    form,
+                )
+                kept.append(count)
+                assert cosine > 0.999995
+    assert min(kept) < 20 < max(kept)
 
 
 def test_ties_to_the_lowest_token() -> None:
@@ -88,22 +135,35 @@ def test_ties_to_the_lowest_token() -> None:
     assert result.kept.tolist() == [0, 28, 29, 1, 2, 3, 4, 5]
 
 
-def test_reach() -> None:
-    """By hand: one channel, scores 0, -2 and -7 in powers of two; reach 6 leaves the last out."""
-    form = ProgressiveFormat(head_dim=32, channels=32, top=4, window=1, first=0, screen_bits=6)
+def one_channel(codes: list[int]) -> Tokens:
+    """Keys that are ``codes - 31`` in channel 0 and 0 elsewhere; values 0."""
+    count = len(codes)
     # Scale 1 (byte 16 * 10 is 16 * 2**-4), zero point 124 / 4 = code 31.
-    codes = torch.full((4, 32), 31)
-    codes[:, 0] = torch.tensor([31, 29, 24, 31])
-    zero = torch.full((4, 1), 124)
-    key = Coded(codes, torch.full((4, 1), 160), zero)
-    value = Coded(
-        torch.zeros(4, 32, dtype=torch.int64), torch.zeros(4, 1).long(), torch.zeros(4, 1).long()
-    )
+    whole = torch.full((count, 32), 31)
+    whole[:, 0] = torch.tensor(codes)
+    key = Coded(whole, torch.full((count, 1), 160), torch.full((count, 1), 124))
+    none = torch.zeros(count, 1, dtype=torch.int64)
+    return Tokens(key, Coded(torch.zeros_like(whole), none, none))
+
+
+def kept_of(codes: list[int], first: int) -> list[int]:
+    """Tokens kept for a query of 1 in channel 0."""
+    form = ProgressiveFormat(head_dim=32, channels=32, top=4, window=1, first=first, screen_bits=6)
     _, keys, values = head(4, width=32)
-    found = statistics(keys, keys, values)
     query = torch.zeros(1, 32, dtype=torch.int64)
     query[0, 0] = 1024
-    # A query of 1024 * 2 / 2**11 = 1.
-    result = twin.attend(query, to_fp16(torch.tensor(2.0)), Tokens(key, value), found, form)
-    assert result.candidates.tolist() == [0, 1, 2]
-    assert result.kept.tolist() == [3, 0, 1]
+    # 1024 * 2 / 2**11 = 1.
+    scale = to_fp16(torch.tensor(2.0))
+    found = statistics(keys, keys, values)
+    return twin.attend(query, scale, one_channel(codes), found, form).kept.tolist()
+
+
+def test_reach() -> None:
+    """Scores 0, -2, -7, -6 in powers of two: reach 6 includes the last (the newest), not -7."""
+    assert kept_of([31, 29, 24, 25], 0) == [3, 0, 1]
+
+
+def test_a_sink_is_no_measure() -> None:
+    """Token 0 is 30 powers of two above the others, which are kept if it is one of the first."""
+    assert kept_of([61, 29, 24, 31], 0) == [0]
+    assert kept_of([61, 29, 24, 31], 1) == [0, 3, 1]

@@ -109,16 +109,18 @@ def test_prompt_and_document() -> None:
         "kept": 50.0,
         "derived": {"64/4096": 0.03, "128/4096": 0.025, "128/32768": 0.012},
     }
-    facts = {
+    one = {
         "rows": [row],
         "fp16": {"text": 1.5, "copy": 0.99, "recall": 0.95},
         "settings": {"context": 4096, "seeds": [1, 2], "text": 12, "copy": 4, "recall": 8},
         "weights_sha256": "0" * 64,
-        "torch": "2",
     }
+    entropy = dict.fromkeys(("plane", "screen", "key", "value", "scale", "zero"), 0.5)
+    facts = {"study": one, "confirmed": one, "torch": "2", "entropy": entropy}
     page = document(facts)
     assert "| default | +0.7 (-0.7 .. +1.3) % |" in page
-    assert "3.00% | 2.50% / 1.20% | 50 |" in page
+    assert page.count("3.00% | 2.50% / 1.20% | 50 |") == 2
+    assert "Sequences: 24 (text), 8 (copy), 16 (recall), seeds 1, 2. FP16: 1.500" in page
 
 
 def test_choices() -> None:
