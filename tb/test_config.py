@@ -165,23 +165,14 @@ def test_check_cache(context: int, head_dim: int, message: str) -> None:
         ("budget", 520, "budget must be an integer from 24 to 512 and a multiple of 8, not 520"),
         ("tail_value_bits", 4, "tail_value_bits must be one of 16, 8, not 4"),
         ("group_combine", "sum", "group_combine must be one of 'max', 'mean', not 'sum'"),
-        (
-            "slots",
-            127,
-            "slots must be 0 or an integer from 128 to 2048 and a multiple of 8, not 127",
+        *(
+            (
+                "slots",
+                wrong,
+                f"slots must be 0 or an integer from 128 to 2048 and a multiple of 8, not {wrong}",
+            )
+            for wrong in (127, 120, 132, 2056, False)
         ),
-        (
-            "slots",
-            120,
-            "slots must be 0 or an integer from 128 to 2048 and a multiple of 8, not 120",
-        ),
-        (
-            "slots",
-            132,
-            "slots must be 0 or an integer from 128 to 2048 and a multiple of 8, not 132",
-        ),
-        ("slots", 2056, "slots must be 0 or an integer from 128 to 2048"),
-        ("slots", False, "slots must be 0 or an integer from 128 to 2048"),
         ("slot_sinks", -1, "slot_sinks must be an integer from 0 to 2031, not -1"),
         ("slot_recent", 0, "slot_recent must be an integer from 1 to 32, not 0"),
         ("slot_decay", 257, "slot_decay must be an integer from 0 to 256, not 257"),
