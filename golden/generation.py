@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from golden.memory_image import (
     query_beats,
     token_beats,
     unpack_cache,
+    unpack_slots,
 )
 from golden.reference import CompressedCache, Quantised, Tail, quantise_query, saliency
 from golden.reference.cache import fixed_saliency
@@ -24,8 +25,9 @@ from golden.reference.quantiser import symmetric_codes
 from golden.tensors import Tensors
 from golden.twin.attention import JobResult
 from golden.twin.sequence_cache import SequenceCache
+from golden.twin.slot_cache import ConstantCache
 from hw.config import BURST_BYTES, AttentionConfig
-from hw.formats import KVFormat
+from hw.formats import KVFormat, Mode
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Step:
     #: What the job gives, and what the memory holds when it has completed.
     result: JobResult
     after: CompressedCache
+    #: In mode `SLOTS` the position and the slot of the token, and the slot of the next one.
+    placed: dict[str, int] | None = None
 
     @property
     def closes(self) -> bool:
@@ -66,8 +70,8 @@ class Generation:
         A window that has closed shows in the numbers of the next step, whose token is not there.
         """
         context = step.context + step.closes
-        size = KVFormat(self.config).region_bytes(context)
         place = self.placements[step.cache]
+        size = KVFormat(self.config).region_bytes(context, place.mode)
         base, chunk, tail = (
             memory[address : address + size[name]]
             for name, address in (
@@ -76,10 +80,12 @@ class Generation:
                 ("tail", place.tail_address),
             )
         )
+        if place.mode == Mode.SLOTS:
+            return unpack_slots(tail, context, self.config)
         return unpack_cache(base, chunk, tail, context, self.config)
 
     def differences(self, memory: bytes, step: Step) -> list[str]:
-        """What ``memory`` has wrong after ``step``: records byte by byte, the tail by its numbers."""
+        """What ``memory`` has wrong after ``step``: records by bytes, the tail by its numbers."""
         place, after = self.placements[step.cache], step.after
         wrong = []
         for name, address, wanted in (
@@ -114,6 +120,7 @@ def generate(
     prompts: Sequence[int],
     order: Sequence[int],
     config: AttentionConfig,
+    modes: Sequence[Mode] | None = None,
 ) -> Generation:
     """The golden data of caches that begin with a prompt each and take steps in ``order``.
 
@@ -125,33 +132,33 @@ def generate(
         Tokens of each prompt; the cache of a prompt is in the image.
     order
         The cache of each step; as many steps of a cache as it has tokens left at most.
+    modes
+        Of each cache `KVO` or `SLOTS`; by default `KVO`.
     """
     layout = KVFormat(config)
-    caches, placements, sizes = [], [], []
+    caches: list[SequenceCache | ConstantCache] = []
+    placements, sizes = [], []
     image = bytearray(BURST_BYTES)
     inputs = []
-    for one, prompt in zip(tensors, prompts, strict=True):
+    modes = modes or [Mode.KVO] * len(tensors)
+    for one, prompt, mode in zip(tensors, prompts, modes, strict=True):
         total = one.keys.shape[-2]
         keys = one.keys.half().double()
         codes, scale = symmetric_codes(one.values, config.tail_value_bits)
         inputs.append((keys, codes, scale))
-        cache = SequenceCache(config)
         sums = fixed_saliency(saliency(one.queries[:, :prompt], keys[:prompt], config))
+        cache = SequenceCache(config) if mode == Mode.KVO else ConstantCache(config)
         cache.import_prompt(keys[:prompt], codes[:prompt], scale[:prompt], sums)
-        size = layout.region_bytes(min(config.max_context, total + 1)) | {
-            "tail": layout.tail_blocks * layout.tail_block_bytes
-        }
+        size = layout.region_bytes(min(config.max_context, total + 1), mode)
+        if mode == Mode.KVO:
+            size["tail"] = layout.tail_blocks * layout.tail_block_bytes
         addresses = {}
-        held = cache.cache
-        # What a cache holds after its prompt shows in the numbers of the next step.
-        tail = pack_tail(_with_room(held), prompt + 1, config) if prompt else b""
-        for name, content in (
-            ("base", pack_base_blocks(held.closed, config)),
-            ("chunk", pack_chunks(held.closed, config)),
-            ("tail", tail),
-        ):
+        for name, content in _contents(cache, prompt, config).items():
             addresses[name] = len(image)
             image += content + bytes(size[name] - len(content))
+        if mode == Mode.SLOTS:
+            # The number of the cache.
+            addresses["chunk"] = sum(place.mode == mode for place in placements)
         caches.append(cache)
         sizes.append(size)
         placements.append(
@@ -160,25 +167,25 @@ def generate(
                 base_address=addresses["base"],
                 chunk_address=addresses["chunk"],
                 tail_address=addresses["tail"],
+                mode=mode,
             )
         )
     steps = []
     for number, index in enumerate(order):
         cache, place = caches[index], placements[index]
         keys, codes, scale = inputs[index]
-        t = cache.context
-        cache.append(keys[t], codes[t], scale[t])
+        t = cache.context if isinstance(cache, SequenceCache) else cache.map.now
+        slot = cache.append(keys[t], codes[t], scale[t])
         query, query_scale = quantise_query(tensors[index].queries[:, t])
+        held = cache.cache
         result = cache.attend(query, query_scale)
-        if cache.close_due and cache.context < config.max_context:
+        placed = None
+        if isinstance(cache, ConstantCache):
+            placed = {"position": t, "slot": slot, "next_slot": cache.map.next_slot}
+        elif cache.close_due and cache.context < config.max_context:
             cache.close()
         job = JobDescriptor.at(
-            Placement(
-                context=t + 1,
-                base_address=place.base_address,
-                chunk_address=place.chunk_address,
-                tail_address=place.tail_address,
-            ),
+            replace(place, context=held.context),
             query_scale,
             config,
             job_id=number & 0xFFFF,
@@ -187,15 +194,34 @@ def generate(
         steps.append(
             Step(
                 cache=index,
-                context=t + 1,
+                context=held.context,
                 job=job.pack(config),
                 query=query_beats(query),
                 token=token_beats(keys[t], codes[t], config),
                 result=result,
                 after=cache.cache,
+                placed=placed,
             )
         )
     return Generation(config, bytes(image), placements, sizes, steps)
+
+
+def _contents(
+    cache: SequenceCache | ConstantCache, prompt: int, config: AttentionConfig
+) -> dict[str, bytes]:
+    """The regions of a cache that holds its prompt alone."""
+    held = cache.cache
+    tail = b""
+    if prompt and isinstance(cache, ConstantCache):
+        tail = pack_tail(held.tail, prompt, config, Mode.SLOTS)
+    elif prompt:
+        # What a cache holds after its prompt shows in the numbers of the next step.
+        tail = pack_tail(_with_room(held), prompt + 1, config)
+    return {
+        "base": pack_base_blocks(held.closed, config),
+        "chunk": pack_chunks(held.closed, config),
+        "tail": tail,
+    }
 
 
 def _with_room(cache: CompressedCache) -> Tail:

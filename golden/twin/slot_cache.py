@@ -50,6 +50,26 @@ class ConstantCache:
         )
         return SlotCache(context=self.map.live, closed=self._closed, tail=tail)
 
+    def import_prompt(
+        self, keys: Tensor, value_codes: Tensor, value_scale: Tensor, score: Tensor
+    ) -> None:
+        """A prompt of fewer tokens than there are slots, in their order.
+
+        ``keys`` and ``value_codes`` are ``[T, d]``, ``value_scale`` and ``score`` ``[T]``.
+
+        Raises
+        ------
+        ValueError
+            The cache has tokens already, or these take every slot.
+        """
+        self.map.fill(score)
+        self._tail = Tail(
+            keys=quantise(keys, self.config.key_bits, self.config.group),
+            value_codes=value_codes,
+            value_scale=value_scale,
+            saliency=score,
+        )
+
     def append(self, key: Tensor, value_codes: Tensor, value_scale: Tensor) -> int:
         """The next token, in the next slot, whose number comes back.
 

@@ -42,6 +42,23 @@ class SlotMap:
         """Tokens that the cache holds: ``min(now, slots)``."""
         return len(self.score)
 
+    def fill(self, score: Tensor) -> None:
+        """Tokens of a prompt, which have these scores; fewer than there are slots.
+
+        Raises
+        ------
+        ValueError
+            The map has tokens already, or these take every slot.
+        """
+        if self.now or len(score) >= self.config.slots:
+            raise ValueError(
+                f"a prompt must come first and be at most {self.config.slots - 1} tokens, "
+                f"not {len(score)} after {self.now}"
+            )
+        self.score = score
+        self.now = self.next_slot = len(score)
+        self.positions = torch.arange(self.now)
+
     def place(self) -> int:
         """The next token comes; its slot."""
         slot = self.next_slot

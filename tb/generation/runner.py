@@ -9,7 +9,7 @@ from typing import Any
 
 from golden.generation import Generation
 from hw.config import BEAT_BYTES, AttentionConfig
-from hw.cores.job_retire import completion_layout
+from hw.cores.job_finish import finished_layout
 from hw.cores.payloads import chunk_bits
 from hw.formats import Status
 from tb.generation.bench import GenerationBench
@@ -123,7 +123,7 @@ def _differences(golden: Generation, run: Run) -> list[str]:
     for number, (step, item) in enumerate(
         zip(golden.steps, run.outputs["completion"], strict=True)
     ):
-        found: dict[str, Any] = unpack(completion_layout(config), item)
+        found: dict[str, Any] = unpack(finished_layout(config), item)
         beats = config.rows * config.head_dim // 4
         words: list[int] = []
         for _ in range(beats):
@@ -138,6 +138,7 @@ def _differences(golden: Generation, run: Run) -> list[str]:
             "sum": step.result.sum.tolist(),
             "selection": step.result.selection.tolist(),
             "output": step.result.output.flatten().tolist(),
+            **(step.placed or {}),
         }
         where = f"step {number} (cache {step.cache}, context {step.context})"
         wrong += [
