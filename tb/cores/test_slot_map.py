@@ -224,7 +224,7 @@ def test_stalls(stall: Any, seed: int) -> None:
 
 def test_reset_in_flight(seed: int) -> None:
     """What the map kept of a cache does not matter once it fills anew."""
-    check("fraction", make("fraction", 240, seed), seed=seed, reset_at=12_000)
+    check("fraction", make("fraction", 300, seed), seed=seed, reset_at=8_000)
 
 
 @pytest.mark.slow

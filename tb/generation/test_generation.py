@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 import pytest
 
 from golden.generation import Generation, generate
 from golden.tensors import CASES
-from hw.config import AttentionConfig, preset
+from hw.config import AttentionConfig
 from tb.generation.runner import run_generation
-
-TINY = replace(preset("tiny"), memory_bytes=1 << 18)
+from tb.generation.small import SMALL
 
 
 def make(config: AttentionConfig, lengths: list[tuple[int, int]], seed: int) -> Generation:
@@ -28,12 +26,12 @@ def make(config: AttentionConfig, lengths: list[tuple[int, int]], seed: int) -> 
 
 def test_a_first_step(seed: int) -> None:
     """One token, into an empty cache."""
-    run_generation(make(TINY, [(0, 1)], seed))
+    run_generation(make(SMALL, [(0, 1)], seed))
 
 
 def test_sequences(seed: int) -> None:
     """From nothing over the first window that closes, and around the budget."""
-    golden = make(TINY, [(0, 50), (30, 70), (79, 100)], seed)
+    golden = make(SMALL, [(0, 50), (30, 70), (79, 100)], seed)
     found = run_generation(golden)
     assert found.closed == found.counts["windows_closed"] > 4
     assert found.counts["tokens_appended"] == len(golden.steps)
@@ -41,6 +39,6 @@ def test_sequences(seed: int) -> None:
 
 @pytest.mark.parametrize("stall", [0.4])
 def test_stalls(stall: float, seed: int) -> None:
-    golden = make(TINY, [(20, 50), (47, 50)], seed)
+    golden = make(SMALL, [(20, 50), (47, 50)], seed)
     memory = {"latency_max": 40, "shuffle": 1, "request_stall": 60, "response_gap": 60}
     run_generation(golden, seed=seed, stall=stall, memory=memory)

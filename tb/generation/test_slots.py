@@ -9,20 +9,10 @@ import pytest
 
 from golden.generation import Generation, generate
 from golden.tensors import CASES
-from hw.config import BEAT_BYTES, preset
+from hw.config import BEAT_BYTES
 from hw.formats import KVFormat, Mode
 from tb.generation.runner import Mismatch, run_generation
-
-SMALL = replace(
-    preset("tiny"),
-    name="tiny-slots",
-    memory_bytes=1 << 18,
-    slots=32,
-    slot_sinks=2,
-    slot_recent=4,
-    slot_decay=243,
-    slot_caches=3,
-)
+from tb.generation.small import SMALL
 
 
 def make(spans: list[tuple[Mode, int, int]], seed: int) -> Generation:
@@ -64,8 +54,8 @@ def test_bytes_of_a_step_are_constant(seed: int) -> None:
     assert (more_read - read) * BEAT_BYTES == 4 * 4 * block
     assert (all_read - more_read) * BEAT_BYTES == 20 * 4 * block
     assert all_written - more_written == 5 * (more_written - written)
-    # Beats with a byte of it: codes and pairs of the key, a scale, codes of the value, 32 scores.
-    assert more_written - written == 4 * (2 * 2 + 2 + 2 + 2 * 2 + 4 * 2)
+    # Whole bursts: codes and pairs of the key, a scale, codes of the value, scores of four blocks.
+    assert more_written - written == 4 * 2 * (1 + 1 + 1 + 2 + 4)
 
 
 def test_a_wrong_victim_shows(seed: int) -> None:
