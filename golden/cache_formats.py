@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -11,15 +11,18 @@ from torch import Tensor
 from golden.reference import (
     CompressedCache,
     DenseCache,
+    SlotCache,
     compress_cache,
+    compress_tail,
     dense_cache,
     quantise_query,
     saliency,
 )
+from golden.reference.cache import fixed_saliency
 from golden.tensors import Tensors
 from golden.twin.attention import JobResult, attention
 from golden.twin.dense import dense_attention
-from hw.config import AttentionConfig
+from hw.config import AttentionConfig, ConfigError
 from hw.formats import Mode
 
 Cache = CompressedCache | DenseCache
@@ -54,6 +57,21 @@ def _dense(mode: Mode) -> CacheFormat:
     )
 
 
+def _slots(tensors: Tensors, config: AttentionConfig) -> SlotCache:
+    """Tokens that all have a slot; as many as a cache has that never lost one."""
+    tokens = len(tensors.keys)
+    if not 1 <= tokens <= config.slots:
+        raise ConfigError(f"context must be from 1 to {config.slots} slots, not {tokens}")
+    sums = saliency(tensors.queries, tensors.keys, config)
+    tail = compress_tail(tensors.keys, tensors.values, config)
+    nothing = tensors.keys[:1], tensors.values[:1], sums[:1]
+    return SlotCache(
+        context=tokens,
+        closed=compress_cache(*nothing, config).closed,
+        tail=replace(tail, saliency=fixed_saliency(sums)),
+    )
+
+
 CACHE_FORMATS: dict[Mode, CacheFormat] = {
     Mode.KVO: CacheFormat(
         compress=_compressed,
@@ -63,6 +81,12 @@ CACHE_FORMATS: dict[Mode, CacheFormat] = {
     ),
     Mode.DENSE8: _dense(Mode.DENSE8),
     Mode.DENSE16: _dense(Mode.DENSE16),
+    Mode.SLOTS: CacheFormat(
+        compress=_slots,
+        key_scale=lambda cache: None,
+        value_scale=lambda cache: 0,
+        twin=attention,
+    ),
 }
 
 

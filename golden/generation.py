@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from golden.memory_image import (
     query_beats,
     token_beats,
     unpack_cache,
+    unpack_slots,
 )
 from golden.reference import CompressedCache, Quantised, Tail, quantise_query, saliency
 from golden.reference.cache import fixed_saliency
@@ -25,8 +26,9 @@ from golden.reference.quantiser import symmetric_codes
 from golden.tensors import Tensors
 from golden.twin.attention import JobResult
 from golden.twin.sequence_cache import SequenceCache
+from golden.twin.slot_cache import ConstantCache
 from hw.config import BURST_BYTES, AttentionConfig
-from hw.formats import KVFormat, Status
+from hw.formats import KVFormat, Mode, Status
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Step:
     after: CompressedCache
     #: How the job ends; what it gives means something only with OK.
     status: Status = Status.OK
+    #: In mode `SLOTS` the position and the slot of the token, and the slot of the next one.
+    placed: dict[str, int] | None = None
 
     @property
     def closes(self) -> bool:
@@ -84,10 +88,12 @@ class Generation:
 
         A window that has closed shows in the numbers of the next step, whose token is not there.
         """
-        closed = golden.context - len(golden.tail.saliency)
-        context = golden.context + (self.config.closed_tokens(golden.context) != closed)
-        size = KVFormat(self.config).region_bytes(context)
         place = self.placements[number]
+        context = golden.context
+        if place.mode == Mode.KVO:
+            closed = golden.context - len(golden.tail.saliency)
+            context += self.config.closed_tokens(golden.context) != closed
+        size = KVFormat(self.config).region_bytes(context, place.mode)
         base, chunk, tail = (
             memory[address : address + size[name]]
             for name, address in (
@@ -96,6 +102,8 @@ class Generation:
                 ("tail", place.tail_address),
             )
         )
+        if place.mode == Mode.SLOTS:
+            return unpack_slots(tail, context, self.config).tail
         return unpack_cache(base, chunk, tail, context, self.config).tail
 
     def differences(self, memory: bytes, number: int, after: CompressedCache) -> list[str]:
@@ -137,6 +145,7 @@ def generate(
     config: AttentionConfig,
     *,
     imported: Collection[int] = (),
+    modes: Sequence[Mode] | None = None,
 ) -> Generation:
     """The golden data of caches that begin with a prompt each and take steps in ``order``.
 
@@ -150,32 +159,30 @@ def generate(
         The cache of each step; as many steps of a cache as it has tokens left at most.
     imported
         Caches whose prompt is not in the image: the hardware is to import it first.
+    modes
+        Of each cache `KVO` or `SLOTS`; by default `KVO`.
     """
     layout = KVFormat(config)
-    caches, placements, sizes = [], [], []
+    caches: list[SequenceCache | ConstantCache] = []
+    placements: list[Placement] = []
+    sizes = []
     image = bytearray(BURST_BYTES)
     inputs = []
     sources: list[Prompt] = []
-    for number, (one, prompt) in enumerate(zip(tensors, prompts, strict=True)):
+    modes = modes or [Mode.KVO] * len(tensors)
+    for number, (one, prompt, mode) in enumerate(zip(tensors, prompts, modes, strict=True)):
         total = one.keys.shape[-2]
         keys = one.keys.half().double()
         codes, scale = symmetric_codes(one.values, config.tail_value_bits)
         inputs.append((keys, codes, scale))
-        cache = SequenceCache(config)
         sums = fixed_saliency(saliency(one.queries[:, :prompt], keys[:prompt], config))
+        cache = SequenceCache(config) if mode == Mode.KVO else ConstantCache(config)
         cache.import_prompt(keys[:prompt], codes[:prompt], scale[:prompt], sums)
-        size = layout.region_bytes(min(config.max_context, total + 1)) | {
-            "tail": layout.tail_blocks * layout.tail_block_bytes
-        }
+        size = layout.region_bytes(min(config.max_context, total + 1), mode)
+        if mode == Mode.KVO:
+            size["tail"] = layout.tail_blocks * layout.tail_block_bytes
         addresses = {}
-        held = cache.cache
-        # What a cache holds after its prompt shows in the numbers of the next step.
-        tail = pack_tail(_with_room(held), prompt + 1, config) if prompt else b""
-        for name, content in (
-            ("base", pack_base_blocks(held.closed, config)),
-            ("chunk", pack_chunks(held.closed, config)),
-            ("tail", tail),
-        ):
+        for name, content in _contents(cache, prompt, config).items():
             addresses[name] = len(image)
             there = b"" if number in imported else content
             image += there + bytes(size[name] - len(there))
@@ -193,6 +200,9 @@ def generate(
             )
             part = slice(prompt)
             image += prompt_records(keys[part], codes[part], scale[part], sums, config)
+        if mode == Mode.SLOTS:
+            # The number of the cache.
+            addresses["chunk"] = sum(place.mode == mode for place in placements)
         caches.append(cache)
         sizes.append(size)
         placements.append(
@@ -201,25 +211,26 @@ def generate(
                 base_address=addresses["base"],
                 chunk_address=addresses["chunk"],
                 tail_address=addresses["tail"],
+                mode=mode,
             )
         )
     steps = []
     for number, index in enumerate(order):
         cache, place = caches[index], placements[index]
         keys, codes, scale = inputs[index]
-        t = cache.context
-        cache.append(keys[t], codes[t], scale[t])
+        t = cache.context if isinstance(cache, SequenceCache) else cache.map.now
+        slot = cache.append(keys[t], codes[t], scale[t])
         query, query_scale = quantise_query(tensors[index].queries[:, t])
+        held = cache.cache
         result = cache.attend(query, query_scale)
-        if cache.close_due and cache.context < config.max_context:
+        placed: dict[str, int] | None = None
+        if isinstance(cache, ConstantCache):
+            assert slot is not None
+            placed = {"position": t, "slot": slot, "next_slot": cache.map.next_slot}
+        elif cache.close_due and cache.context < config.max_context:
             cache.close()
         job = JobDescriptor.at(
-            Placement(
-                context=t + 1,
-                base_address=place.base_address,
-                chunk_address=place.chunk_address,
-                tail_address=place.tail_address,
-            ),
+            replace(place, context=held.context),
             query_scale,
             config,
             job_id=number & 0xFFFF,
@@ -228,16 +239,35 @@ def generate(
         steps.append(
             Step(
                 cache=index,
-                context=t + 1,
+                context=held.context,
                 job=job.pack(config),
                 query=query_beats(query),
                 token=token_beats(keys[t], codes[t], config),
                 result=result,
                 after=cache.cache,
+                placed=placed,
             )
         )
     final = [cache.cache for cache in caches]
     return Generation(config, bytes(image), placements, sizes, steps, sources, final)
+
+
+def _contents(
+    cache: SequenceCache | ConstantCache, prompt: int, config: AttentionConfig
+) -> dict[str, bytes]:
+    """The regions of a cache that holds its prompt alone."""
+    held = cache.cache
+    tail = b""
+    if prompt and isinstance(cache, ConstantCache):
+        tail = pack_tail(held.tail, prompt, config, Mode.SLOTS)
+    elif prompt:
+        # What a cache holds after its prompt shows in the numbers of the next step.
+        tail = pack_tail(_with_room(held), prompt + 1, config)
+    return {
+        "base": pack_base_blocks(held.closed, config),
+        "chunk": pack_chunks(held.closed, config),
+        "tail": tail,
+    }
 
 
 def _with_room(cache: CompressedCache) -> Tail:

@@ -7,6 +7,7 @@ construction.
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from math import ceil, log2
 from typing import Any
@@ -73,6 +74,17 @@ class AttentionConfig:
     group_combine: str = "max"
     #: Longest context in tokens, 2 * window to 32768, a multiple of ``window``.
     max_context: int = 2048
+    #: Tokens of a cache of constant size (mode ``SLOTS``): 0 for a core without that mode, or
+    #: 2 * window to ``max_context``, a multiple of ``chunk``.
+    slots: int = 0
+    #: First tokens that never leave such a cache, from 0, and newest ones that do not, 1 to 32;
+    #: ``slots`` is larger than both together.
+    slot_sinks: int = 4
+    slot_recent: int = 16
+    #: What is left of a slot's score in each step, in units of 1/256: 0 to 256.
+    slot_decay: int = 256
+    #: Caches of constant size at a time: 1 to 65536.
+    slot_caches: int = 16
     #: Layers of the model; a job's layer must be below.
     layers: int = 4
     #: KV heads of a layer; a job's head must be below.
@@ -127,12 +139,27 @@ class AttentionConfig:
         except PolicyError as error:
             raise ConfigError(f"group_combine {error}") from error
         between("max_context", 2 * self.window, 32768, self.window)
+        self._check_slots(between)
+        between("slot_decay", 0, 256)
+        between("slot_caches", 1, 65536)
         between("layers", 1, 256)
         between("kv_heads", 1, 256)
         between("memory_bytes", 4096, 1 << 32, 4096)
         among("jobs_in_flight", (2, 4, 8))
         among("memory_tags", (2, 4, 8, 16))
         among("reorder_beats", (64, 128, 256, 512))
+
+    def _check_slots(self, between: Callable[..., None]) -> None:
+        """Raise `ConfigError` unless a cache of constant size has room for what must stay."""
+        low, high, chunk, slots = 2 * self.window, self.max_context, self.chunk, self.slots
+        whole = isinstance(slots, int) and not isinstance(slots, bool)
+        if not whole or (slots != 0 and not low <= slots <= high) or slots % chunk:
+            raise ConfigError(
+                f"slots must be 0 or an integer from {low} to {high} and a multiple of {chunk}, "
+                f"not {slots!r}"
+            )
+        between("slot_recent", 1, 32)
+        between("slot_sinks", 0, (slots or high) - self.slot_recent - 1)
 
     # --- method ---------------------------------------------------------------------------------
 
@@ -155,6 +182,11 @@ class AttentionConfig:
     def max_chunks(self) -> int:
         """Closed chunks at ``max_context``."""
         return self.closed_tokens(self.max_context) // self.chunk
+
+    @property
+    def tail_tokens(self) -> int:
+        """Most tokens of a tail that receive attention: two windows, or all slots."""
+        return max(2 * self.window, self.slots)
 
     @property
     def max_attended(self) -> int:

@@ -48,6 +48,8 @@ SUM_FRACTION = 20
 #: Fraction bits of the attention that a token has received, from one step or (its saliency) from
 #: many.
 RECEIVED_FRACTION = 20
+#: Fraction bits of ``slot_decay``.
+DECAY_FRACTION = 8
 #: Output element: signed, saturating.
 OUTPUT_BITS = 32
 OUTPUT_FRACTION = 15

@@ -24,11 +24,23 @@ class Mode(IntEnum):
     #: Every token, 8-bit or 16-bit signed integers with one scale each for keys and for values.
     DENSE8 = 1
     DENSE16 = 2
+    #: As many tokens as there are slots, uncompressed: a new one takes the place of another.
+    SLOTS = 3
+
+    @property
+    def dense(self) -> bool:
+        """Whether blocks hold codes alone."""
+        return self in (Mode.DENSE8, Mode.DENSE16)
 
     @property
     def code_bytes(self) -> int:
         """Bytes of one element of a dense cache."""
         return {Mode.DENSE8: 1, Mode.DENSE16: 2}[self]
+
+
+def modes(config: AttentionConfig) -> tuple[Mode, ...]:
+    """Modes that a core has: `SLOTS` only with ``slots``."""
+    return tuple(mode for mode in Mode if mode != Mode.SLOTS or config.slots)
 
 
 class Status(IntEnum):
@@ -187,7 +199,7 @@ class KVFormat:
         Dense blocks hold codes only: ``head_dim`` is at least 32, so that each half is a whole
         number of bursts.
         """
-        if mode == Mode.KVO:
+        if not mode.dense:
             return self.tail_key_bytes, self.tail_value_bytes
         size = self.config.chunk * self.config.head_dim * mode.code_bytes
         return size, size
@@ -253,18 +265,21 @@ class KVFormat:
     # --- regions of a job -----------------------------------------------------------------------
 
     def tokens(self, context: int, mode: Mode = Mode.KVO) -> tuple[int, int]:
-        """Closed tokens and tail tokens of a job; a dense cache is all tail."""
+        """Closed tokens and tail tokens of a job; only a compressed cache is not all tail."""
         closed = self.config.closed_tokens(context) if mode == Mode.KVO else 0
         return closed, context - closed
 
     def region_bytes(self, context: int, mode: Mode = Mode.KVO) -> dict[str, int]:
         """Bytes of the base, chunk and tail region of a job at ``context`` tokens.
 
-        Once a window has closed, the tail region is the whole ring.
+        Once a window has closed, the tail region is the whole ring; that of a cache of constant
+        size always has all slots.
         """
         chunk = self.config.chunk
         closed, tail = self.tokens(context, mode)
         blocks = self.tail_blocks if closed else -(-tail // chunk)
+        if mode == Mode.SLOTS:
+            blocks = self.config.slots // chunk
         return {
             "base": -(-(closed // chunk) // chunk) * self.base_block_bytes,
             "chunk": closed // self.config.value_group * self.group_bytes,

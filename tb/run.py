@@ -17,7 +17,7 @@ from golden.user_tensors import DEFAULT_JOBS, UserTensorsError, load_tensors
 from hw.accelerator_config import AXI4
 from hw.config import AttentionConfig, ConfigError
 from hw.config_file import DEFAULT_PRESET, choose_config
-from hw.formats import Mode
+from hw.formats import Mode, modes
 from hw.memory.dram import standard_names
 from hw.placement import SLICES
 from tb.accelerator.runner import run_accelerator, system_config
@@ -120,6 +120,8 @@ def main(
         if mode is not None and not scenario.modal:
             raise Refused(f"a mode goes with other tests than {test}, which has its own choice")
         chosen = Mode[(mode or Mode.KVO.name).upper()]
+        if chosen not in modes(config):
+            raise Refused(f"slots must be above 0 for mode {mode}, not {config.slots}")
         memory = memory or (DEFAULT_DRAM if test == _OPEN_TEST else IDEAL)
         if memory == IDEAL:
             if slices != "1":

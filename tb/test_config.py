@@ -165,6 +165,18 @@ def test_check_cache(context: int, head_dim: int, message: str) -> None:
         ("budget", 520, "budget must be an integer from 24 to 512 and a multiple of 8, not 520"),
         ("tail_value_bits", 4, "tail_value_bits must be one of 16, 8, not 4"),
         ("group_combine", "sum", "group_combine must be one of 'max', 'mean', not 'sum'"),
+        *(
+            (
+                "slots",
+                wrong,
+                f"slots must be 0 or an integer from 128 to 2048 and a multiple of 8, not {wrong}",
+            )
+            for wrong in (127, 120, 132, 2056, False)
+        ),
+        ("slot_sinks", -1, "slot_sinks must be an integer from 0 to 2031, not -1"),
+        ("slot_recent", 0, "slot_recent must be an integer from 1 to 32, not 0"),
+        ("slot_decay", 257, "slot_decay must be an integer from 0 to 256, not 257"),
+        ("slot_caches", 0, "slot_caches must be an integer from 1 to 65536, not 0"),
         (
             "max_context",
             64,
@@ -268,6 +280,11 @@ def test_hash_covers_everything_but_the_name(monkeypatch: pytest.MonkeyPatch) ->
         "tail_value_bits": 8,
         "group_combine": "mean",
         "max_context": 4096,
+        "slots": 1024,
+        "slot_sinks": 0,
+        "slot_recent": 32,
+        "slot_decay": 255,
+        "slot_caches": 17,
         "layers": 5,
         "kv_heads": 3,
         "memory_bytes": 1 << 25,
@@ -286,11 +303,17 @@ def test_hash_covers_everything_but_the_name(monkeypatch: pytest.MonkeyPatch) ->
 def test_hash_never_changes_by_accident() -> None:
     """A difference here means that golden data and generated Verilog made before are refused."""
     assert {name: f"{config.config_hash:#010x}" for name, config in PRESETS.items()} == {
-        "tiny": "0xf713a902",
-        "lm": "0x450ebd03",
-        "paper": "0xfd00434a",
-        "paper-gqa": "0xa198d610",
+        "tiny": "0x4488a661",
+        "lm": "0x295b3373",
+        "paper": "0x29d8e655",
+        "paper-gqa": "0x3d03ee7c",
     }
+
+
+def test_slots_have_room_for_what_stays() -> None:
+    with pytest.raises(ConfigError, match="slot_sinks must be an integer from 0 to 111, not 112"):
+        replace(LM, slots=128, slot_sinks=112)
+    replace(LM, slots=128, slot_sinks=111)
 
 
 def test_describe() -> None:

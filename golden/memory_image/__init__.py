@@ -16,6 +16,7 @@ from golden.memory_image.records import (
     pack_chunks,
     pack_tail,
     unpack_cache,
+    unpack_slots,
 )
 
 __all__ = [
@@ -37,4 +38,5 @@ __all__ = [
     "token_beats",
     "unpack_cache",
     "unpack_dense",
+    "unpack_slots",
 ]

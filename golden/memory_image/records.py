@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from golden.reference import CompressedCache, CompressedWindow, Quantised, Tail
+from golden.reference import CompressedCache, CompressedWindow, Quantised, SlotCache, Tail
 from hw.config import BURST_BYTES, AttentionConfig
-from hw.formats import FP16_BITS, SALIENCY_BITS, KVFormat
+from hw.formats import FP16_BITS, SALIENCY_BITS, KVFormat, Mode
 
 Bytes = NDArray[np.uint8]
 Integers = NDArray[np.int64]
@@ -85,8 +85,8 @@ def pack_base_blocks(closed: CompressedWindow, config: AttentionConfig) -> bytes
     return _pad(blocks, KVFormat(config).base_block_bytes).tobytes()
 
 
-def pack_tail(tail: Tail, context: int, config: AttentionConfig) -> bytes:
-    """The tail region of a cache at ``context`` tokens: a ring of tail blocks.
+def pack_tail(tail: Tail, context: int, config: AttentionConfig, mode: Mode = Mode.KVO) -> bytes:
+    """The tail region of a cache at ``context`` tokens: a ring of tail blocks, or all slots.
 
     Per C tokens a key block with the saliency and the value scales, then a value block. Blocks that
     hold no token are zero.
@@ -97,7 +97,7 @@ def pack_tail(tail: Tail, context: int, config: AttentionConfig) -> bytes:
         The tail does not have as many tokens as it has at ``context``.
     """
     layout = KVFormat(config)
-    _, tokens = layout.tokens(context)
+    _, tokens = layout.tokens(context, mode)
     if len(tail.saliency) != tokens:
         raise RecordError(
             f"tail must have {tokens} tokens at context {context}, not {len(tail.saliency)}"
@@ -113,8 +113,8 @@ def pack_tail(tail: Tail, context: int, config: AttentionConfig) -> bytes:
     header = _pad(np.concatenate(sections, 1), layout.tail_header_bytes)
     values = _pack_value_tiles(tail.value_codes, config)
     size = layout.tail_block_bytes
-    ring = np.zeros((layout.region_bytes(context)["tail"] // size, size), np.uint8)
-    ring[layout.tail_order(context)] = np.concatenate((header, key_codes, values), 1)
+    ring = np.zeros((layout.region_bytes(context, mode)["tail"] // size, size), np.uint8)
+    ring[layout.tail_order(context, mode)] = np.concatenate((header, key_codes, values), 1)
     return ring.tobytes()
 
 
@@ -242,12 +242,12 @@ def _unpack_keys(scales: Bytes, codes: Bytes, tokens: int, config: AttentionConf
     return Quantised(_tensor(numbers), _tensor(pairs[..., 0]), _tensor(pairs[..., 1]))
 
 
-def _unpack_tail(data: bytes, context: int, config: AttentionConfig) -> Tail:
+def _unpack_tail(data: bytes, context: int, config: AttentionConfig, mode: Mode) -> Tail:
     layout = KVFormat(config)
-    _, tokens = layout.tokens(context)
+    _, tokens = layout.tokens(context, mode)
     size = layout.tail_block_bytes
-    ring = _region("tail", data, layout.region_bytes(context)["tail"] // size, size)
-    blocks = ring[layout.tail_order(context)]
+    ring = _region("tail", data, layout.region_bytes(context, mode)["tail"] // size, size)
+    blocks = ring[layout.tail_order(context, mode)]
     scale_at = layout.saliency_bytes
     value_scale_at = scale_at + layout.key_scale_bytes
     keys = _unpack_keys(
@@ -353,5 +353,20 @@ def unpack_cache(
     return CompressedCache(
         context=context,
         closed=_unpack_closed(base, chunk, closed // config.chunk, config),
-        tail=_unpack_tail(tail, context, config),
+        tail=_unpack_tail(tail, context, config, Mode.KVO),
+    )
+
+
+def unpack_slots(tail: bytes, context: int, config: AttentionConfig) -> SlotCache:
+    """The cache of constant size with ``context`` live tokens whose region this is.
+
+    Raises
+    ------
+    RecordError
+        The region has another size than all slots.
+    """
+    return SlotCache(
+        context=context,
+        closed=_unpack_closed(b"", b"", 0, config),
+        tail=_unpack_tail(tail, context, config, Mode.SLOTS),
     )

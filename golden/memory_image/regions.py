@@ -7,7 +7,7 @@ from typing import Any
 
 from golden.memory_image.dense_records import pack_dense
 from golden.memory_image.records import pack_base_blocks, pack_chunks, pack_tail
-from golden.reference import CompressedCache, DenseCache
+from golden.reference import CompressedCache, DenseCache, SlotCache
 from hw.config import AttentionConfig
 from hw.formats import Mode
 
@@ -27,10 +27,15 @@ def _dense(cache: DenseCache, config: AttentionConfig) -> dict[str, bytes]:
     return {"tail": pack_dense(cache, config)}
 
 
+def _slots(cache: SlotCache, config: AttentionConfig) -> dict[str, bytes]:
+    return {"tail": pack_tail(cache.tail, cache.context, config, Mode.SLOTS)}
+
+
 _PACKERS: dict[Mode, Callable[[Any, AttentionConfig], dict[str, bytes]]] = {
     Mode.KVO: _compressed,
     Mode.DENSE8: _dense,
     Mode.DENSE16: _dense,
+    Mode.SLOTS: _slots,
 }
 
 

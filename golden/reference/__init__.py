@@ -9,6 +9,7 @@ from golden.reference.attend import (
 )
 from golden.reference.cache import (
     CompressedCache,
+    SlotCache,
     Tail,
     compress_cache,
     compress_tail,
@@ -39,6 +40,7 @@ __all__ = [
     "CompressedWindow",
     "DenseCache",
     "Quantised",
+    "SlotCache",
     "Tail",
     "attend",
     "base_keys",

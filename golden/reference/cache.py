@@ -52,6 +52,19 @@ class CompressedCache:
         return Mode.KVO
 
 
+@dataclass(frozen=True)
+class SlotCache(CompressedCache):
+    """A cache of constant size: no closed windows, its tail in the order of the slots.
+
+    The saliency of a token is its score.
+    """
+
+    @property
+    def mode(self) -> Mode:
+        """What a job on this cache says."""
+        return Mode.SLOTS
+
+
 def fixed_saliency(sums: Tensor) -> Tensor:
     """Saliency sums as the tail holds them: int64 in units of ``2**-20``, half up, saturating."""
     units = torch.floor(sums.to(torch.float64) * (1 << RECEIVED_FRACTION) + 0.5)

@@ -89,7 +89,7 @@ def formal_pass(job: PlannedJob, selection: list[int], config: AttentionConfig) 
     other.
     """
     layout = KVFormat(config)
-    dense = job.mode != Mode.KVO
+    dense = job.mode.dense
     key_size, value_size = layout.block_bytes(job.mode)
     wide = job.mode == Mode.DENSE16 if dense else config.tail_value_bits == 16
     scale_size = layout.value_scale_bytes

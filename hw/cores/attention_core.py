@@ -19,6 +19,7 @@ from hw.cores.payloads import (
     planned_job,
     scaled_tag,
     segment_header,
+    slot_uses,
     step_tag,
 )
 from hw.cores.pe_array import PEArray
@@ -33,6 +34,7 @@ from hw.cores.softmax import Softmax
 from hw.cores.sum_reciprocal import SumReciprocal
 from hw.cores.unpacker import Unpacker
 from hw.cores.value_accumulator import ValueAccumulator
+from hw.cores.victim_select import VictimSelect, victim_layout
 from hw.counters import Counter, CounterBank
 from hw.formats import Status, StepKind
 from hw.memory.fetch import Fetch
@@ -71,8 +73,10 @@ class AttentionCore(wiring.Component):
     admitted : In(stream of ``planned_job``), only with ``writes``
         Those not refused, once their caches can be read.
     saliency : Out(stream of ``SALIENCY_BEAT``), only with ``writes``
-        New saliencies of the tail blocks of each job in mode `KVO` that was not refused, from the
-        oldest block on; those of the last two jobs may wait.
+        New saliencies of the tail blocks of each job in mode `KVO` or `SLOTS` that was not refused,
+        from the oldest block on; those of the last two jobs may wait.
+    slot_uses : In(`slot_uses`), victim : Out(`victim_layout`), only with ``writes`` and ``slots``
+        Of each job in mode `SLOTS`: which slots stay, and which one leaves.
     """
 
     def __init__(
@@ -110,6 +114,8 @@ class AttentionCore(wiring.Component):
             "admitted": In(stream.Signature(planned_job(config))),
             "saliency": Out(stream.Signature(SALIENCY_BEAT)),
         }
+        if config.slots:
+            writing |= {"slot_uses": In(slot_uses(config)), "victim": Out(victim_layout(config))}
         super().__init__(
             {
                 **(writing if writes else {}),
@@ -283,11 +289,19 @@ class AttentionCore(wiring.Component):
             wiring.connect(m, reciprocal.reciprocals, normaliser.reciprocals)
             m.d.comb += self._unpacker.saliency.ready.eq(1)
             return
-        m.submodules.tap = tap = ScoreTap(config, depth=2 * config.window)
+        m.submodules.tap = tap = ScoreTap(config, depth=config.tail_tokens)
         m.submodules.saliency_update = update = SaliencyUpdate(config)
         wiring.connect(m, self._unpacker.saliency, update.before)
         wiring.connect(m, tap.received, update.received)
         wiring.connect(m, update.after, wiring.flipped(self.saliency))
+        if config.slots:
+            m.submodules.victim_select = select = VictimSelect(config)
+            m.d.comb += [
+                update.uses.eq(self.slot_uses),
+                select.uses.eq(self.slot_uses),
+                select.scores.eq(update.scores),
+                self.victim.eq(select.victim),
+            ]
         found = reciprocal.reciprocals
         for source, sinks in (
             (scores, (softmax.scores, tap.scores)),

@@ -12,8 +12,9 @@ from hw.cores.compressor.sharing import JOBS, PROMPTS, AppenderShare, CloserShar
 from hw.cores.compressor.tail_appender import TailAppender
 from hw.cores.compressor.window_closer import WindowCloser, reading_config
 from hw.cores.job_admission import JobAdmission, started_layout
-from hw.cores.job_finish import JobFinish
+from hw.cores.job_finish import JobFinish, finished_layout
 from hw.cores.prompt_import import IMPORTED, PROMPT, PromptImport
+from hw.cores.slot_map import SlotMap
 from hw.counters import Counter
 from hw.memory.port import read_port, tag_bits, write_port
 from hw.memory.read_merge import ReadMerge
@@ -37,8 +38,9 @@ class DecodeCore(wiring.Component):
 
     A job of mode `KVO` brings its newest token, which is appended before the job is admitted, while
     the jobs before it run. When it has run, the saliencies of its tail are written, and if its tail
-    is two windows the older one closes; then it completes. Jobs of one cache may follow each other:
-    the next one waits for the end of the one before.
+    is two windows the older one closes; then it completes. With ``slots`` jobs of mode `SLOTS` do
+    the same in caches of constant size, of which nothing closes: docs/contracts.md, section 10.
+    Jobs of one cache may follow each other: the next one waits for the end of the one before.
 
     Parameters
     ----------
@@ -51,9 +53,11 @@ class DecodeCore(wiring.Component):
     Members
     -------
     job, query, selection, output, completion : stream
-        As of `AttentionCore`; ``value_scale`` of a job of mode `KVO` is that of its token's value.
+        As of `AttentionCore`; ``value_scale`` of a job of mode `KVO` or `SLOTS` is that of its
+        token's value. A completion is a `finished_layout`.
     token : In(stream of 16 bytes)
-        Key and value of each job of mode `KVO`, see `TailAppender`; of refused ones, too.
+        Key and value of each job of mode `KVO` or `SLOTS`, see `TailAppender`; of refused ones,
+        too.
     prompt, imported : stream
         Prompts that become caches beside the jobs, see `PromptImport`. No job of the cache may be
         under way.
@@ -82,6 +86,7 @@ class DecodeCore(wiring.Component):
         super().__init__(
             {
                 **streams,
+                "completion": Out(stream.Signature(finished_layout(config))),
                 **{name: self._core.signature.members[name] for name in counter_names},
                 "token": In(stream.Signature(BEAT_BITS)),
                 "prompt": In(stream.Signature(PROMPT)),
@@ -139,6 +144,17 @@ class DecodeCore(wiring.Component):
         connect(m, finish.completion, flipped(self.completion))
         m.d.comb += admission.finished.eq(finish.finished)
         prompts = self._connect_prompts(m)
+
+        if config.slots:
+            m.submodules.slot_map = slot_map = SlotMap(config)
+            connect(m, admission.asked, slot_map.asked)
+            m.d.comb += [
+                admission.place.eq(slot_map.place),
+                core.slot_uses.eq(slot_map.uses),
+                slot_map.victim.eq(core.victim),
+                finish.placed.eq(slot_map.placed),
+                slot_map.kept.eq(finish.kept),
+            ]
 
         # Memory: three units read; tokens, saliencies and closed windows are written.
         m.submodules.builder = builder = BurstBuilder()

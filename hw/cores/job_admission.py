@@ -1,14 +1,15 @@
 """Jobs of a core that writes its caches wait here until their token is in the tail."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import BEAT_BITS, AttentionConfig
 from hw.cores.compressor.tail_appender import token_layout
 from hw.cores.payloads import planned_job
+from hw.cores.slot_map import asked_layout
 from hw.counters import Counter
-from hw.formats import FP16_BITS, Mode, Status
+from hw.formats import FP16_BITS, Mode, Status, modes
 
 
 def announced_layout(config: AttentionConfig) -> data.StructLayout:
@@ -26,9 +27,10 @@ def started_layout(config: AttentionConfig) -> data.StructLayout:
 class JobAdmission(wiring.Component):
     """Lets a job into the core once its token is written and no other job uses its cache.
 
-    A job of mode `KVO` brings the key and the value of its newest token. Latency beside the
-    appending itself: 5 cycles. A job whose cache a job under way has, waits until that has
-    finished, and those behind it wait with it. The beats of a refused job are dropped.
+    A job of mode `KVO` or `SLOTS` brings the key and the value of its newest token. Latency beside
+    the appending itself: 5 cycles, with ``slots`` 2 more. A job whose cache a job under way has,
+    waits until that has finished, and those behind it wait with it. The beats of a refused job are
+    dropped.
 
     Parameters
     ----------
@@ -38,7 +40,7 @@ class JobAdmission(wiring.Component):
     -------
     jobs : In(stream of `announced_layout`)
     beats : In(stream of 16 bytes)
-        Keys and values as of `TailAppender`, those of each job of mode `KVO`.
+        Keys and values as of `TailAppender`, those of each job of mode `KVO` or `SLOTS`.
     token : Out(stream of `token_layout`), token_beats : Out(stream of 16 bytes)
         To the appender.
     appended : In(1)
@@ -51,6 +53,8 @@ class JobAdmission(wiring.Component):
         The same jobs. ``status`` is OK, MEMORY_ERROR or SCALE_NOT_FINITE.
     finished : In(1)
         For a cycle: the oldest of the jobs that started has ended.
+    asked : Out(stream of `asked_layout`), place : In(range(slots)), only with ``slots``
+        To the `SlotMap` and back: every job that is not refused.
     counters
         Tokens appended, and cycles in which a job waited for one of the same cache.
     """
@@ -63,6 +67,10 @@ class JobAdmission(wiring.Component):
         )
         self.counters = [self.tokens, self.same_cache]
         beat = stream.Signature(BEAT_BITS)
+        of_slots = {
+            "asked": Out(stream.Signature(asked_layout(config))),
+            "place": In(range(config.slots)),
+        }
         super().__init__(
             {
                 "jobs": In(stream.Signature(announced_layout(config))),
@@ -75,6 +83,7 @@ class JobAdmission(wiring.Component):
                 "admitted": Out(stream.Signature(planned_job(config))),
                 "started": Out(stream.Signature(started_layout(config))),
                 "finished": In(1),
+                **(of_slots if config.slots else {}),
             }
         )
 
@@ -82,11 +91,15 @@ class JobAdmission(wiring.Component):
         m = Module()
         config, jobs = self._config, self.jobs
         job = jobs.payload.job
-        # Caches in use, the oldest first.
+        # Caches in use, the oldest first; and job slots, since the core gives one back earlier.
         room = config.jobs_in_flight
-        caches = [Signal(len(job.tail_address), name=f"cache_{i}") for i in range(room)]
+        own = Cat(job.tail_address, job.slot if config.slots else Const(0, 0))
+        caches = [Signal(len(own), name=f"cache_{i}") for i in range(room)]
         used = Signal(range(room + 1))
-        same = Cat((used > i) & (cache == job.tail_address) for i, cache in enumerate(caches)).any()
+        address_bits = len(job.tail_address)
+        same = Cat(
+            (used > i) & self._meet(cache, own, address_bits) for i, cache in enumerate(caches)
+        ).any()
         start = Signal()
         place = Signal.like(used)
         m.d.comb += place.eq(used - self.finished)
@@ -94,7 +107,7 @@ class JobAdmission(wiring.Component):
         for i, cache in enumerate(caches):
             behind = caches[i + 1] if i + 1 < room else cache
             with m.If(start & (place == i)):
-                m.d.sync += cache.eq(job.tail_address)
+                m.d.sync += cache.eq(own)
             with m.Elif(self.finished):
                 m.d.sync += cache.eq(behind)
 
@@ -106,9 +119,25 @@ class JobAdmission(wiring.Component):
         last_beat = beat == beats_of_token - 1
         passes, drops, moved = Signal(), Signal(), Signal()
         status = Signal(Status)
+        place_of_ring = half + job.tail - 1
+        token_place = Signal(range(config.tail_tokens))
+        if config.slots:
+            in_slots = jobs.payload.mode == Mode.SLOTS
+            slot = Signal.like(self.place)
+            with m.If(self.asked.valid & self.asked.ready):
+                m.d.sync += slot.eq(self.place)
+            m.d.comb += [
+                self.asked.payload.in_slots.eq(in_slots),
+                self.asked.payload.slot.eq(job.slot),
+                self.asked.payload.cache.eq(job.chunk_address),
+                self.asked.payload.context.eq(job.tail),
+                token_place.eq(Mux(in_slots, slot, place_of_ring)),
+            ]
+        else:
+            m.d.comb += token_place.eq(place_of_ring)
         m.d.comb += [
             self.token.payload.tail_address.eq(job.tail_address),
-            self.token.payload.place.eq(half + job.tail - 1),
+            self.token.payload.place.eq(token_place),
             self.token.payload.value_scale.eq(jobs.payload.value_scale),
             self.token.payload.of_prompt.eq(0),
             self.token_beats.payload.eq(self.beats.payload),
@@ -127,7 +156,7 @@ class JobAdmission(wiring.Component):
         with m.Elif(self.not_finite & (status == Status.OK)):
             m.d.sync += status.eq(Status.SCALE_NOT_FINITE)
 
-        appends = jobs.payload.mode == Mode.KVO
+        appends = Cat(jobs.payload.mode == mode for mode in modes(config) if not mode.dense).any()
         with m.FSM():
             with m.State("JOB"):
                 with m.If(jobs.valid & jobs.payload.refused):
@@ -139,6 +168,11 @@ class JobAdmission(wiring.Component):
                     m.d.comb += self.same_cache.event.eq(same)
                     with m.If(~same & (used != room)):
                         m.d.sync += status.eq(Status.OK)
+                        m.next = "PLACE" if config.slots else "START"
+            if config.slots:
+                with m.State("PLACE"):
+                    m.d.comb += self.asked.valid.eq(1)
+                    with m.If(self.asked.ready):
                         m.next = "START"
             with m.State("DROP"):
                 m.d.comb += drops.eq(1)
@@ -168,3 +202,11 @@ class JobAdmission(wiring.Component):
                     m.d.comb += [start.eq(1), jobs.ready.eq(1)]
                     m.next = "JOB"
         return m
+
+    @staticmethod
+    def _meet(one: Value, other: Value, address_bits: int) -> Value:
+        """Whether two jobs have the same cache, or the same job slot."""
+        cache = one[:address_bits] == other[:address_bits]
+        if len(one) == address_bits:
+            return cache
+        return cache | (one[address_bits:] == other[address_bits:])

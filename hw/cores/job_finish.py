@@ -1,6 +1,6 @@
 """The end of a job of a core that writes its caches: saliency, and a window that closes."""
 
-from amaranth.hdl import Const, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,8 +10,18 @@ from hw.cores.compressor.payloads import ANSWER, ENABLED_BYTES, window_count, wi
 from hw.cores.job_admission import started_layout
 from hw.cores.job_retire import completion_layout
 from hw.cores.saliency_update import SALIENCY_BEAT
+from hw.cores.slot_map import kept_layout, placed_layout
 from hw.counters import Counter
 from hw.formats import KVFormat, Mode, Status
+
+
+def finished_layout(config: AttentionConfig) -> data.StructLayout:
+    """The completion of a core that writes: with ``slots`` also where the job's token is."""
+    layout = completion_layout(config)
+    placed = placed_layout(config) if config.slots else data.StructLayout({})
+    return data.StructLayout(
+        {name: field.shape for part in (layout, placed) for name, field in part}
+    )
 
 
 class JobFinish(wiring.Component):
@@ -32,17 +42,19 @@ class JobFinish(wiring.Component):
     started : In(stream of `started_layout`)
         The jobs among them that the core did not refuse.
     saliency : In(stream of `SALIENCY_BEAT`)
-        Of each of these in mode `KVO`.
+        Of each of these in mode `KVO` or `SLOTS`.
     pieces : Out(stream of PIECE)
         Saliencies to be written; ``last`` marks the last one of a job.
     written, failed : In(1)
         For a cycle: all pieces of the job are written; a write of them failed, not after it.
     window : Out(stream of `window_layout`), answer : In(stream of ANSWER)
         To the closer of windows and back.
-    completion : Out(stream of `completion_layout`)
+    completion : Out(stream of `finished_layout`)
         ``status`` is that of the job, or else of its token, its saliency or its window.
     finished : Out(1)
         For a cycle: a job that started has ended.
+    placed : In(array of `placed_layout`), kept : Out(`kept_layout`), only with ``slots``
+        From and to the `SlotMap`.
     counters
         Windows that jobs closed.
     """
@@ -51,10 +63,14 @@ class JobFinish(wiring.Component):
         self._config = config
         self.windows = Counter("windows_closed", "windows closed after a job", unit="windows")
         self.counters = [self.windows]
-        completion = stream.Signature(completion_layout(config))
+        jobs = config.jobs_in_flight
+        of_slots = {
+            "placed": In(data.ArrayLayout(placed_layout(config), jobs)),
+            "kept": Out(kept_layout(config)),
+        }
         super().__init__(
             {
-                "done": In(completion),
+                "done": In(stream.Signature(completion_layout(config))),
                 "started": In(stream.Signature(started_layout(config))),
                 "saliency": In(stream.Signature(SALIENCY_BEAT)),
                 "pieces": Out(stream.Signature(PIECE)),
@@ -62,8 +78,9 @@ class JobFinish(wiring.Component):
                 "failed": In(1),
                 "window": Out(stream.Signature(window_layout(config))),
                 "answer": In(stream.Signature(ANSWER)),
-                "completion": Out(completion),
+                "completion": Out(stream.Signature(finished_layout(config))),
                 "finished": Out(1),
+                **(of_slots if config.slots else {}),
             }
         )
 
@@ -79,17 +96,25 @@ class JobFinish(wiring.Component):
 
         shift = (config.window // config.chunk - 1).bit_length()
         windows = job.chunks >> shift
-        due = (job.tail == 2 * config.window) & (windows < window_count(config))
+        compressed = job.mode == Mode.KVO
+        due = compressed & (job.tail == 2 * config.window) & (windows < window_count(config))
         m.d.comb += [
-            self.completion.payload.eq(done.payload),
+            *(
+                self.completion.payload[name].eq(done.payload[name])
+                for name, _ in completion_layout(config)
+                if name != "status"
+            ),
             self.completion.payload.status.eq(status),
             self.window.payload.base_address.eq(job.base_address),
             self.window.payload.chunk_address.eq(job.chunk_address),
             self.window.payload.tail_address.eq(job.tail_address),
             self.window.payload.window.eq(windows),
         ]
+        dense = Cat(job.mode == mode for mode in Mode if mode.dense).any()
         passes, discards = Signal(), Signal()
         self._place(m, job, windows[0])
+        if config.slots:
+            self._keep(m, job, runs, status)
         m.d.comb += [
             self.pieces.valid.eq(self.saliency.valid & passes),
             self.saliency.ready.eq(Mux(passes, self.pieces.ready, discards)),
@@ -110,7 +135,7 @@ class JobFinish(wiring.Component):
                     with m.If(done.payload.status == Status.OK):
                         m.d.sync += status.eq(started.payload.status)
                     m.next = "WRITE"
-                    with m.If(job.mode != Mode.KVO):
+                    with m.If(dense):
                         m.next = "COMPLETE"
             with m.State("WRITE"):
                 m.d.comb += [passes.eq(status == Status.OK), discards.eq(1)]
@@ -147,14 +172,33 @@ class JobFinish(wiring.Component):
                     m.next = "JOB"
         return m
 
+    def _keep(self, m: Module, job: data.View, runs: Value, status: Value) -> None:
+        """A job of mode `SLOTS` tells where its token is, and that it stays there."""
+        config = self._config
+        placed = Array(self.placed[i] for i in range(config.jobs_in_flight))[job.slot]
+        in_slots = runs & (job.mode == Mode.SLOTS)
+        m.d.comb += [
+            *(
+                self.completion.payload[name].eq(Mux(in_slots, placed[name], 0))
+                for name, _ in placed_layout(config)
+            ),
+            self.kept.valid.eq(self.finished & in_slots & (status == Status.OK)),
+            self.kept.slot.eq(job.slot),
+            self.kept.cache.eq(job.chunk_address),
+        ]
+
     def _place(self, m: Module, job: data.View, upper_half: Signal) -> None:
-        """Where the saliencies of the blocks go, from the oldest block of the ring on."""
+        """Where the saliencies of the blocks go, from the oldest block of the ring on.
+
+        Slots are no ring: they begin at its start and do not wrap.
+        """
         layout = KVFormat(self._config)
         blocks = layout.tail_blocks
         beats = layout.saliency_bytes * 8 // SALIENCY_BEAT["data"].width
         size = layout.saliency_bytes // ENABLED_BYTES // beats
         step = layout.tail_block_bytes // ENABLED_BYTES
-        block, beat = Signal(range(blocks)), Signal(range(max(2, beats)))
+        block = Signal(range(max(blocks, self._config.slots // self._config.chunk)))
+        beat = Signal(range(max(2, beats)))
         offset, begin = Signal(HALF_ADDRESS_BITS), Signal(init=1)
         saliency, piece = self.saliency.payload, self.pieces.payload
         moved = self.saliency.valid & self.saliency.ready
@@ -171,7 +215,7 @@ class JobFinish(wiring.Component):
             piece.end.eq(block_end),
             piece.last.eq(saliency.last),
         ]
-        wraps = at_block == blocks - 1
+        wraps = (job.mode == Mode.KVO) & (at_block == blocks - 1)
         with m.If(moved):
             m.d.sync += [
                 begin.eq(saliency.last),

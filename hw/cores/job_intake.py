@@ -8,7 +8,7 @@ from hw.arithmetic import fp16_is_finite
 from hw.config import BURST_BYTES, AttentionConfig
 from hw.cores.payloads import job_layout, planned_job, slot_bits
 from hw.counters import Counter
-from hw.formats import FP16_BITS, KVFormat, Mode, Status
+from hw.formats import FP16_BITS, KVFormat, Mode, Status, modes
 
 ADDRESS_BITS = 32
 
@@ -80,14 +80,15 @@ class JobIntake(wiring.Component):
         tail = Signal(range(config.max_context + 1))
         base_blocks = Signal(range(config.max_chunks // config.chunk + 2))
         tail_blocks = Signal(range(config.max_context // config.chunk + 1))
-        dense = job.mode != Mode.KVO
+        dense = Cat(job.mode == mode for mode in Mode if mode.dense).any()
+        in_slots = (job.mode == Mode.SLOTS) & bool(config.slots)
         block_bytes = Signal(range(max(sum(layout.block_bytes(mode)) for mode in Mode) + 1))
         with m.Switch(job.mode):
-            for mode in Mode:
+            for mode in modes(config):
                 with m.Case(mode):
                     m.d.comb += block_bytes.eq(sum(layout.block_bytes(mode)))
         m.d.comb += [
-            windows.eq(Mux(dense | (before_last == 0), 0, before_last - 1)),
+            windows.eq(Mux((job.mode != Mode.KVO) | (before_last == 0), 0, before_last - 1)),
             closed.eq(windows << window_shift),
             chunks.eq(closed >> chunk_shift),
             tail.eq(job.context - closed),
@@ -97,11 +98,13 @@ class JobIntake(wiring.Component):
             ),
         ]
 
+        # All slots are there from the beginning.
+        blocks = Mux(in_slots, config.slots // config.chunk, tail_blocks)
         ends = Signal(data.ArrayLayout(ADDRESS_BITS + 1, 3))
         regions = [
             (job.base_address, base_blocks, Const(layout.base_block_bytes)),
             (job.chunk_address, closed >> group_shift, Const(layout.group_bytes)),
-            (job.tail_address, tail_blocks, block_bytes),
+            (job.tail_address, blocks, block_bytes),
         ]
 
         def misplaced(index: int) -> Value:
@@ -109,16 +112,19 @@ class JobIntake(wiring.Component):
             unaligned = address % BURST_BYTES != 0
             return (count != 0) & (unaligned | (ends[index] > config.memory_bytes))
 
-        context_wrong = (job.context == 0) | (job.context > config.max_context)
+        longest = Mux(in_slots, config.slots, config.max_context)
+        context_wrong = (job.context == 0) | (job.context > longest)
+        # Which cache it is stands in the place of an address.
+        unknown = in_slots & (job.chunk_address >= config.slot_caches)
         query_scales = [job.query_scale.word_select(row, FP16_BITS) for row in range(config.rows)]
         scales_finite = Cat(*(fp16_is_finite(scale) for scale in query_scales)).all()
         faults = [
             (job.config_hash != config.config_hash, Status.CONFIG_MISMATCH),
-            (job.mode > max(Mode), Status.MODE_RANGE),
+            (job.mode > max(modes(config)), Status.MODE_RANGE),
             (context_wrong, Status.CONTEXT_RANGE),
             (job.layer >= config.layers, Status.LAYER_RANGE),
             (job.kv_head >= config.kv_heads, Status.HEAD_RANGE),
-            (Cat(*(misplaced(i) for i in range(3))).any(), Status.ADDRESS_RANGE),
+            (Cat(unknown, *(misplaced(i) for i in range(3))).any(), Status.ADDRESS_RANGE),
             (
                 ~scales_finite | (dense & ~fp16_is_finite(job.value_scale)),
                 Status.SCALE_NOT_FINITE,

@@ -19,7 +19,7 @@ from hw.constants import (
     SHIFT_BITS,
 )
 from hw.cores.lanes import LANES
-from hw.formats import FP16_BITS, Mode, StepKind, job_fields
+from hw.formats import FP16_BITS, SALIENCY_BITS, Mode, StepKind, job_fields
 
 
 class SegmentKind(IntEnum):
@@ -112,6 +112,41 @@ def key_tag(config: AttentionConfig) -> data.StructLayout:
             "first": 1,
             "last": 1,
             "value_scale": FP16_BITS,
+        }
+    )
+
+
+#: Bits of the position of a token in a cache of constant size, which counts on for good.
+POSITION_BITS = 32
+
+
+def slot_uses(config: AttentionConfig) -> data.ArrayLayout:
+    """What updating the scores must know of each job in flight, by its job slot."""
+    place = range(config.slots)
+    return data.ArrayLayout(
+        data.StructLayout(
+            {
+                #: The cache is one of constant size.
+                "in_slots": 1,
+                #: Slot of its newest token, and of the newest ones, which stay, this one first;
+                #: while the cache fills the others mean nothing.
+                "place": place,
+                "recent": data.ArrayLayout(place, config.slot_recent),
+            }
+        ),
+        config.jobs_in_flight,
+    )
+
+
+def slot_score(config: AttentionConfig) -> data.StructLayout:
+    """The new score of a token of the job in ``slot``, for a cycle; ``last`` ends the job."""
+    return data.StructLayout(
+        {
+            "valid": 1,
+            "score": SALIENCY_BITS,
+            "place": range(config.tail_tokens),
+            "slot": slot_bits(config),
+            "last": 1,
         }
     )
 

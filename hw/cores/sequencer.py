@@ -1,13 +1,13 @@
 """The order of all memory reads, and with it of everything that the core does."""
 
-from amaranth.hdl import Module, Mux, Signal, ValueLike
+from amaranth.hdl import Cat, Module, Mux, Signal, ValueLike
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import BURST_BYTES, AttentionConfig
 from hw.cores.payloads import SegmentKind, chunk_bits, planned_job, segment_header
 from hw.counters import Counter
-from hw.formats import KVFormat, Mode
+from hw.formats import KVFormat, Mode, modes
 from hw.memory.fetch import SEGMENT_LAYOUT
 
 
@@ -105,8 +105,8 @@ class Sequencer(wiring.Component):
         present = Mux(last_block, left - 1, whole)
 
         # A dense cache is read like a tail; its blocks have other sizes.
-        dense = formal.mode != Mode.KVO
-        block_sizes = {mode: layout.block_bytes(mode) for mode in Mode}
+        dense = Cat(formal.mode == mode for mode in Mode if mode.dense).any()
+        block_sizes = {mode: layout.block_bytes(mode) for mode in modes(config)}
         sizes = [Signal(range(max(size) + 1)) for size in zip(*block_sizes.values(), strict=True)]
         with m.Switch(formal.mode):
             for mode, (keys, values) in block_sizes.items():
@@ -207,7 +207,7 @@ class Sequencer(wiring.Component):
                         left.eq(Mux(last_block, 0, left - config.chunk)),
                         where.eq(
                             Mux(
-                                ~dense & (tail_block == layout.tail_blocks - 1),
+                                (formal.mode == Mode.KVO) & (tail_block == layout.tail_blocks - 1),
                                 formal.tail_address,
                                 where + key_bytes + value_bytes,
                             )

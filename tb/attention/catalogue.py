@@ -13,7 +13,7 @@ from golden.tensors import CASES
 from golden.user_tensors import UserTensors, user_cases
 from golden.workload import JobCase, case_from_tensors
 from hw.config import BURST_BYTES, AttentionConfig, preset
-from hw.formats import FP16_BITS, PAIR_BITS, KVFormat, Mode, Status, job_fields
+from hw.formats import FP16_BITS, PAIR_BITS, KVFormat, Mode, Status, job_fields, modes
 
 #: Contexts up to here are short: random tensors will do. Tests go no further than the long one.
 SHORT_CONTEXT = 1000
@@ -116,7 +116,7 @@ def corner_cases(config: AttentionConfig, seed: int, mode: Mode) -> list[JobCase
 def mixed_cases(config: AttentionConfig, seed: int, mode: Mode) -> list[JobCase]:
     """Jobs of all modes in random order, so that each kind follows each other kind."""
     del mode
-    cases = [case for each in Mode for case in corner_cases(config, seed, each)[::2]]
+    cases = [case for each in modes(config) for case in corner_cases(config, seed, each)[::2]]
     random.Random(seed).shuffle(cases)
     return cases
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from hw.config import ConfigError, preset
-from hw.formats import Mode
+from hw.formats import Mode, modes
 from tb.attention.runner import Mismatch
 from tb.bench.picture import draw
 from tb.bench.points import JOBS, LATENCY, Point, measure, with_speedup
@@ -35,7 +35,7 @@ LABELS = {
 
 @click.command()
 @click.option("--preset", "presets", multiple=True, metavar="NAME", help="Else lm and the paper's.")
-@click.option("--mode", "modes", multiple=True, type=click.Choice([m.name.lower() for m in Mode]))
+@click.option("--mode", "wanted", multiple=True, type=click.Choice([m.name.lower() for m in Mode]))
 @click.option("--context", "contexts", multiple=True, type=click.IntRange(min=1))
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=1, show_default=True)
 @click.option(
@@ -46,7 +46,7 @@ LABELS = {
 )
 def main(
     presets: tuple[str, ...],
-    modes: tuple[str, ...],
+    wanted: tuple[str, ...],
     contexts: tuple[int, ...],
     seed: int,
     output: Path,
@@ -58,8 +58,8 @@ def main(
             Point(preset(name), mode, context)
             for name in presets or DEFAULT_CONTEXTS
             for context in contexts or DEFAULT_CONTEXTS.get(name, (preset(name).max_context,))
-            for mode in Mode
-            if not modes or mode.name.lower() in modes
+            for mode in modes(preset(name))
+            if not wanted or mode.name.lower() in wanted
         ]
         for point in points:
             point.config.check_cache(point.context, point.config.head_dim)

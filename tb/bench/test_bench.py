@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from hw.config import preset
-from hw.formats import KVFormat, Mode
+from hw.formats import KVFormat, Mode, modes
 from tb.bench import points as bench_points
 from tb.bench.__main__ import main
 from tb.bench.picture import COLOURS, draw
@@ -25,7 +25,7 @@ CONTEXT = 63
 
 @pytest.fixture(scope="module")
 def points() -> list[dict[str, Any]]:
-    return with_speedup([measure(Point(TINY, mode, CONTEXT), 3) for mode in Mode])
+    return with_speedup([measure(Point(TINY, mode, CONTEXT), 3) for mode in modes(TINY)])
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from golden.twin.sequence import PlannedJob
 from hw.config import BURST_BYTES, AttentionConfig, preset
 from hw.cores.job_intake import JobIntake, ticket_layout
 from hw.cores.payloads import job_layout, planned_job, slot_bits
-from hw.formats import FP16_BITS, KVFormat, Mode, Status
+from hw.formats import FP16_BITS, KVFormat, Mode, Status, modes
 from tb.harness import Hang, pack, simulate, unpack
 from tb.harness.slow import slow_among
 
@@ -24,7 +24,7 @@ CONFIGS = {
     "tiny": preset("tiny"),
     "lm": preset("lm"),
     "chunk4": replace(preset("tiny"), rows=8, head_dim=96, chunk=4),
-    "chunk16": replace(preset("tiny"), chunk=16, budget=48),
+    "chunk16": replace(preset("tiny"), chunk=16, budget=48, slots=48, slot_caches=33),
     # Addresses and layers up to the ends of their fields.
     "widest": replace(
         preset("tiny"), rows=1, layers=256, kv_heads=256, jobs_in_flight=2, memory_bytes=1 << 32
@@ -79,13 +79,18 @@ def is_finite(scale: int) -> bool:
     return scale >> 10 & 31 != 31
 
 
+def longest(config: AttentionConfig, mode: Mode) -> int:
+    """Most tokens of a job."""
+    return config.slots if mode == Mode.SLOTS else config.max_context
+
+
 def status_of(job: JobDescriptor, config: AttentionConfig) -> Status:
     """The status that the contract gives a descriptor: the lowest code that applies."""
     if job.config_hash != config.config_hash:
         return Status.CONFIG_MISMATCH
-    if job.mode not in list(Mode):
+    if job.mode not in modes(config):
         return Status.MODE_RANGE
-    if not 1 <= job.context <= config.max_context:
+    if not 1 <= job.context <= longest(config, Mode(job.mode)):
         return Status.CONTEXT_RANGE
     if job.layer >= config.layers:
         return Status.LAYER_RANGE
@@ -96,7 +101,9 @@ def status_of(job: JobDescriptor, config: AttentionConfig) -> Status:
         address = getattr(job, f"{region}_address")
         if size and (address % BURST_BYTES or address + size > config.memory_bytes):
             return Status.ADDRESS_RANGE
-    used = (*job.query_scale, *((job.value_scale,) if job.mode != Mode.KVO else ()))
+    if job.mode == Mode.SLOTS and job.chunk_address >= config.slot_caches:
+        return Status.ADDRESS_RANGE
+    used = (*job.query_scale, *((job.value_scale,) if Mode(job.mode).dense else ()))
     return Status.OK if all(map(is_finite, used)) else Status.SCALE_NOT_FINITE
 
 
@@ -108,7 +115,7 @@ def good(config: AttentionConfig, job_id: int = 0, **fields: Any) -> JobDescript
         "layer": config.layers - 1,
         "kv_head": config.kv_heads - 1,
         "mode": Mode.KVO,
-        "context": config.max_context,
+        "context": longest(config, fields.get("mode", Mode.KVO)),
         "base_address": 0,
         "chunk_address": BURST_BYTES,
         "tail_address": 2 * BURST_BYTES,
@@ -130,15 +137,21 @@ def boundary_jobs(config: AttentionConfig) -> list[tuple[JobDescriptor, Status]]
     add(Status.CONFIG_MISMATCH, config_hash=config.config_hash ^ 1)
     add(Status.CONFIG_MISMATCH, config_hash=config.config_hash ^ 1 << 31)
     # All bits of the mode count, not just those that tell the legal ones apart.
-    for number in (3, 4, 5, 6, 128, 129, 130, 255):
+    for number in {3, 4, 5, 6, 128, 129, 130, 255} - {*modes(config)}:
         add(Status.MODE_RANGE, mode=number)
-    for mode in Mode:
+    for mode in modes(config):
+        most = longest(config, mode)
         for context in (1, 7, 8, 9, w, 2 * w - 1, 2 * w, 2 * w + 1, 3 * w, 3 * w + 1):
-            add(ok, mode=mode, context=context)
-        add(ok, mode=mode, context=config.max_context - 1)
-        add(ok, mode=mode, context=config.max_context)
-        for context in (0, config.max_context + 1, (1 << 16) - 1):
+            add(ok if context <= most else Status.CONTEXT_RANGE, mode=mode, context=context)
+        add(ok, mode=mode, context=most - 1)
+        add(ok, mode=mode, context=most)
+        for context in (0, most + 1, (1 << 16) - 1):
             add(Status.CONTEXT_RANGE, mode=mode, context=context)
+    if config.slots:
+        caches = config.slot_caches
+        add(ok, mode=Mode.SLOTS, chunk_address=caches - 1, base_address=1)
+        for number in (caches, (1 << 32) - 1):
+            add(Status.ADDRESS_RANGE, mode=Mode.SLOTS, chunk_address=number)
     for field, limit, status in (
         ("layer", config.layers, Status.LAYER_RANGE),
         ("kv_head", config.kv_heads, Status.HEAD_RANGE),
@@ -147,8 +160,12 @@ def boundary_jobs(config: AttentionConfig) -> list[tuple[JobDescriptor, Status]]
         for number in {limit, 255} if limit < 256 else ():
             add(status, **{field: number})
     contexts = (1, 2 * w, 2 * w + 1, config.max_context)
-    for mode, context in product(Mode, contexts):
+    for mode, context in product(modes(config), contexts):
+        if context > longest(config, mode):
+            continue
         for region, size in KVFormat(config).region_bytes(context, mode).items():
+            if (mode, region) == (Mode.SLOTS, "chunk"):
+                continue
             where = {"mode": mode, "context": context}
             field = f"{region}_address"
             last = memory - size
@@ -160,12 +177,12 @@ def boundary_jobs(config: AttentionConfig) -> list[tuple[JobDescriptor, Status]]
                 inside = size and address % BURST_BYTES == 0 and address + size <= memory
                 if address < 1 << 32:
                     add(ok if inside else bad, **where, **{field: address})
-    for mode, bits in product(Mode, (0x7C00, 0xFC00, 0x7E00, 0x7FFF)):
+    for mode, bits in product(modes(config), (0x7C00, 0xFC00, 0x7E00, 0x7FFF)):
         for row in range(config.rows):
             scales = tuple(bits if row == other else 0x7BFF for other in range(config.rows))
             add(Status.SCALE_NOT_FINITE, mode=mode, query_scale=scales)
-        # The compressed cache brings its own scales, and this one is not looked at.
-        unused = mode == Mode.KVO
+        # Other caches than dense ones bring their own scales, and this one is not looked at.
+        unused = not mode.dense
         add(ok if unused else Status.SCALE_NOT_FINITE, mode=mode, value_scale=bits)
         add(ok, mode=mode, value_scale=0x7BFF | bits & 1 << 15)
     # Everything wrong at once, then less and less of it.
@@ -181,7 +198,7 @@ def boundary_jobs(config: AttentionConfig) -> list[tuple[JobDescriptor, Status]]
     assert list(wrong) == sorted(wrong)
     if config.layers == 256:
         del wrong[Status.LAYER_RANGE], wrong[Status.HEAD_RANGE]
-    for mode in Mode:
+    for mode in modes(config):
         for status in wrong:
             fields: dict[str, Any] = {"mode": mode}
             for other, change in wrong.items():

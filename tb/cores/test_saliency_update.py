@@ -89,7 +89,7 @@ def test_tails_at_full_pace(name: str, seed: int) -> None:
     jobs = make_jobs(name, seed, 12)
     run = check(name, jobs)
     # A word a cycle; a beat of ``before`` is seen three cycles after it was offered.
-    assert run.cycles == sum(len(job.before) for job in jobs) + 4
+    assert run.cycles == sum(len(job.before) for job in jobs) + 5
 
 
 @pytest.mark.parametrize(

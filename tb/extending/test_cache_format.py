@@ -32,11 +32,12 @@ def compressed(case: JobCase) -> CompressedCache:
 
 def test_every_mode_is_in_both_tables() -> None:
     assert set(CACHE_FORMATS) == set(_PACKERS) == set(Mode)
+    config = replace(TINY, slots=48)
     for mode, form in CACHE_FORMATS.items():
-        cache = form.compress(CASES["random"](TINY, 40, 1), TINY)
+        cache = form.compress(CASES["random"](config, 40, 1), config)
         assert (cache.mode, cache.context) == (mode, 40)
-        sizes = KVFormat(TINY).region_bytes(40, mode)
-        regions = {name: len(region) for name, region in pack_regions(cache, TINY).items()}
+        sizes = KVFormat(config).region_bytes(40, mode)
+        regions = {name: len(region) for name, region in pack_regions(cache, config).items()}
         assert regions == {name: size for name, size in sizes.items() if name in regions}
         assert sum(regions.values()) == sum(sizes.values())
 

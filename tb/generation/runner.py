@@ -10,7 +10,7 @@ from typing import Any
 
 from golden.generation import Generation
 from hw.config import BEAT_BYTES, AttentionConfig
-from hw.cores.job_retire import completion_layout
+from hw.cores.job_finish import finished_layout
 from hw.cores.payloads import chunk_bits
 from hw.cores.prompt_import import IMPORTED, PROMPT
 from hw.formats import Status
@@ -139,7 +139,7 @@ def _differences(golden: Generation, run: Run) -> list[str]:
     for number, (step, item) in enumerate(
         zip(golden.steps, run.outputs["completion"], strict=True)
     ):
-        found: dict[str, Any] = unpack(completion_layout(config), item)
+        found: dict[str, Any] = unpack(finished_layout(config), item)
         where = f"step {number} (cache {step.cache}, context {step.context})"
         if found["job_id"] != step.job & 0xFFFF or found["status"] != step.status:
             wrong.append(f"{where}: status must be {step.status!r}, not {found['status']}")
@@ -159,6 +159,7 @@ def _differences(golden: Generation, run: Run) -> list[str]:
             "sum": step.result.sum.tolist(),
             "selection": step.result.selection.tolist(),
             "output": step.result.output.flatten().tolist(),
+            **(step.placed or {}),
         }
         wrong += [
             f"{where}: {name} must be {value}, not {found[name]}"

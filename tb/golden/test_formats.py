@@ -311,7 +311,12 @@ def test_codes() -> None:
     # Those with a memory access and outputs.
     ran = {Status.OK, Status.MEMORY_ERROR, Status.SCALE_NOT_FINITE}
     assert {status for status in Status if not status.refused} == ran
-    assert [(mode.name, mode.value) for mode in Mode] == [("KVO", 0), ("DENSE8", 1), ("DENSE16", 2)]
+    assert [(mode.name, mode.value) for mode in Mode] == [
+        ("KVO", 0),
+        ("DENSE8", 1),
+        ("DENSE16", 2),
+        ("SLOTS", 3),
+    ]
     assert (Mode.DENSE8.code_bytes, Mode.DENSE16.code_bytes) == (1, 2)
     assert [(kind.name, kind.value) for kind in StepKind] == [
         ("KEYS", 0),

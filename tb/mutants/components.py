@@ -102,6 +102,7 @@ _QUANTISER = "tb/cores/quantiser"
 _DIVIDER = f"{_QUANTISER}/test_code_divider.py::test_equals_the_twin[2-1-restoring division]"
 _CORNERS = f"{_QUANTISER}/test_affine_quantiser.py::test_corners[delta]"
 _TRANSPOSER = "tb/cores/test_tile_transposer.py"
+_SLOTS = "tb/cores/test_slot_map.py::test_victims"
 _MASK = f"{_QUANTISER}/test_largest_mask.py::test_random[value]"
 _CLOSER = "hw.cores.compressor"
 _CLOSING = "tb/cores/compressor"
@@ -577,5 +578,55 @@ COMPONENT_FAULTS: tuple[ComponentFault, ...] = (
         old="Mux(number[0], half, 0)",
         new="0",
         killed_by=f"{_CLOSING}/test_window_closer.py::test_windows",
+    ),
+    ComponentFault(
+        name="victim-tie",
+        module="hw.cores.victim_select",
+        unit="VictimSelect",
+        kind="comparison",
+        description="of equal scores the slot with the highest number leaves",
+        old="score.score < least",
+        new="score.score <= least",
+        killed_by=_SLOTS,
+    ),
+    ComponentFault(
+        name="victim-recent",
+        module="hw.cores.victim_select",
+        unit="VictimSelect",
+        kind="off by one",
+        description="one token less of the newest ones stays",
+        old="for slot in self.uses[job].recent)",
+        new="for slot in list(self.uses[job].recent)[:-1])",
+        killed_by=_SLOTS,
+    ),
+    ComponentFault(
+        name="slots-not-full",
+        module="hw.cores.slot_map",
+        unit="SlotMap",
+        kind="condition dropped",
+        description="the step that fills a cache takes the slot that the last sequence would have",
+        old="~fills & entry.full",
+        new="~fills",
+        killed_by=_SLOTS,
+    ),
+    ComponentFault(
+        name="scores-newest",
+        module="hw.cores.saliency_update",
+        unit="SaliencyUpdate",
+        kind="wrong source",
+        description="the token in the last slot counts as the newest one of a full cache, too",
+        old="Mux(use.in_slots, place == use.place, newest)",
+        new="newest",
+        killed_by=_SLOTS,
+    ),
+    ComponentFault(
+        name="scores-rounding",
+        module="hw.cores.saliency_update",
+        unit="SaliencyUpdate",
+        kind="rounding",
+        description="what is left of a score is cut off, not rounded",
+        old="shift_right_half_up(word * config.slot_decay, Const(DECAY_FRACTION))",
+        new="(word * config.slot_decay >> DECAY_FRACTION)",
+        killed_by=_SLOTS,
     ),
 )

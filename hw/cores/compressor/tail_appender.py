@@ -37,8 +37,8 @@ def token_layout(config: AttentionConfig) -> data.StructLayout:
         {
             #: Tail region of its cache, burst-aligned.
             "tail_address": ADDRESS_BITS,
-            #: Its place in the ring: its position in the sequence modulo two windows.
-            "place": range(2 * config.window),
+            #: Its place in the ring, its position in the sequence modulo two windows; or its slot.
+            "place": range(config.tail_tokens),
             #: FP16, of its values.
             "value_scale": FP16_BITS,
             #: Whether it comes with what it has received so far; else that is not written.

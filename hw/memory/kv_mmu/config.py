@@ -6,7 +6,7 @@ No Amaranth and no torch here, so that the RTL and the twin share this file.
 from dataclasses import dataclass
 
 from hw.config import BURST_BYTES, AttentionConfig, ConfigError
-from hw.formats import KVFormat, Mode
+from hw.formats import KVFormat, Mode, modes
 from hw.memory.kv_mmu.formats import ENTRY_BYTES, PAGE_BITS, Region
 
 #: Table entries of a burst: what the regions of a table are aligned to.
@@ -81,7 +81,7 @@ class MmuConfig:
         """
         layout, longest = KVFormat(self.attention), self.attention.max_context
         name = region.name.lower()
-        size = max(layout.region_bytes(longest, mode)[name] for mode in Mode)
+        size = max(layout.region_bytes(longest, mode)[name] for mode in modes(self.attention))
         pages = max(1, -(-size // self.page_bytes))
         return -(-pages // BURST_ENTRIES) * BURST_ENTRIES
 

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 from hw.cores.job_retire import completion_layout
 from hw.cores.payloads import job_layout
 from hw.counters import Counter
-from hw.formats import Mode, Status
+from hw.formats import Mode, Status, modes
 from hw.memory.kv_mmu.config import MmuConfig
 from hw.memory.kv_mmu.formats import (
     OFFSET_BITS,
@@ -131,9 +131,9 @@ class JobGate(wiring.Component):
         # What the core refuses by itself needs no pages.
         legal = (
             (job.config_hash == core.config_hash)
-            & (job.mode <= max(Mode))
+            & (job.mode <= max(modes(core)))
             & (job.context != 0)
-            & (job.context <= core.max_context)
+            & (job.context <= Mux(job.mode == Mode.SLOTS, core.slots, core.max_context))
             & (job.layer < core.layers)
             & (job.kv_head < core.kv_heads)
         )

@@ -4,7 +4,7 @@ from amaranth.hdl import Elaboratable, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.formats import KVFormat, Mode
+from hw.formats import KVFormat, Mode, modes
 from hw.memory.kv_mmu.config import MmuConfig
 from hw.memory.kv_mmu.formats import OFFSET_BITS, Region
 
@@ -39,7 +39,6 @@ class RegionSizes(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         config, layout = self._config.attention, KVFormat(self._config.attention)
-        dense = self.mode != Mode.KVO
         window_shift = config.window.bit_length() - 1
         chunk_shift = config.chunk.bit_length() - 1
         group_shift = config.value_group.bit_length() - 1
@@ -50,7 +49,7 @@ class RegionSizes(wiring.Component):
         record = Signal(32)
         before_last = (self.context - 1)[:16] >> window_shift
         m.d.comb += [
-            windows.eq(Mux(dense | (before_last == 0), 0, before_last - 1)),
+            windows.eq(Mux((self.mode != Mode.KVO) | (before_last == 0), 0, before_last - 1)),
             closed.eq(windows << window_shift),
             chunks.eq(closed >> chunk_shift),
         ]
@@ -63,8 +62,11 @@ class RegionSizes(wiring.Component):
             with m.Default():
                 needed = (self.context + config.chunk - 1) >> chunk_shift
                 m.d.comb += count.eq(Mux(windows == 0, needed, layout.tail_blocks))
+                if config.slots:
+                    with m.If(self.mode == Mode.SLOTS):
+                        m.d.comb += count.eq(config.slots // config.chunk)
                 with m.Switch(self.mode):
-                    for mode in Mode:
+                    for mode in modes(config):
                         with m.Case(mode):
                             m.d.comb += record.eq(sum(layout.block_bytes(mode)))
         size = Signal(OFFSET_BITS + 1)

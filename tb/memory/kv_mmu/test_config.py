@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from hw.config import ConfigError, preset
-from hw.formats import KVFormat, Mode
+from hw.formats import KVFormat, modes
 from hw.memory.kv_mmu.config import MmuConfig
 from hw.memory.kv_mmu.formats import Region, pack_entry, unpack_entry, virtual_address
 
@@ -60,7 +60,7 @@ def test_tables_hold_every_context(name: str, page_bytes: int) -> None:
     attention = preset(name)
     config = MmuConfig(attention=attention, page_bytes=page_bytes, sequences=2, pages=64)
     for context in {*range(1, 2 * attention.window + 2), attention.max_context}:
-        for mode in Mode:
+        for mode in modes(attention):
             sizes = KVFormat(attention).region_bytes(context, mode)
             for region, pages in config.pages_of(context, mode).items():
                 size = sizes[region.name.lower()]
