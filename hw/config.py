@@ -20,15 +20,7 @@ BURST_BYTES = 32
 DIGITS = BEAT_BITS // 2
 
 #: Bumped whenever a record layout, a stream payload or a rounding step changes.
-FORMAT_VERSION = 4
-#: Parameters younger than the format version. At these values every record and number is as it was
-#: before them, so they count in the hash at other values only.
-_YOUNGER: dict[str, object] = {
-    "key_bits": 8,
-    "key_delta_bits": 2,
-    "mask_scope": "token",
-    "value_bits": 2,
-}
+FORMAT_VERSION = 5
 
 
 class ConfigError(ValueError):
@@ -230,16 +222,9 @@ class AttentionConfig:
 
     @property
     def config_hash(self) -> int:
-        """32 bits over every parameter but the name, and over the format version.
-
-        Configurations that read the same memory and give the same numbers keep their hash when a
-        parameter is added.
-        """
+        """32 bits over every parameter but the name, and over the format version."""
         facts: dict[str, object] = asdict(self)
         del facts["name"]
-        for field, value in _YOUNGER.items():
-            if facts[field] == value:
-                del facts[field]
         facts["format_version"] = FORMAT_VERSION
         canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
         return int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:4], "big")

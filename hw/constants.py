@@ -45,6 +45,9 @@ SHIFT_MAX = 63
 SHIFT_BITS = 6
 #: Fraction bits of the softmax sum.
 SUM_FRACTION = 20
+#: Fraction bits of the attention that a token has received, from one step or (its saliency) from
+#: many.
+RECEIVED_FRACTION = 20
 #: Output element: signed, saturating.
 OUTPUT_BITS = 32
 OUTPUT_FRACTION = 15

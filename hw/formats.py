@@ -12,6 +12,8 @@ from hw.config import BEAT_BYTES, BURST_BYTES, AttentionConfig
 
 FP16_BITS = 16
 PAIR_BITS = 2 * FP16_BITS
+#: Saliency of a tail token: the attention that it has received so far, unsigned, saturating.
+SALIENCY_BITS = 32
 
 
 class Mode(IntEnum):
@@ -120,22 +122,62 @@ class KVFormat:
         return _round_up(self.key_scale_bytes + self.key_code_bytes, BURST_BYTES)
 
     @property
+    def saliency_bytes(self) -> int:
+        """Saliency section of a tail key block, padded to a beat."""
+        return _round_up(self.config.chunk * SALIENCY_BITS // 8, BEAT_BYTES)
+
+    @property
+    def tail_header_bytes(self) -> int:
+        """Saliency and scales of a tail key block, together padded to a burst."""
+        sections = self.saliency_bytes + self.key_scale_bytes + self.tail_scale_bytes
+        return _round_up(sections, BURST_BYTES)
+
+    @property
     def tail_key_bytes(self) -> int:
-        """A tail key block, padded to a burst."""
-        return _round_up(
-            self.key_scale_bytes + self.tail_scale_bytes + self.key_code_bytes, BURST_BYTES
-        )
+        """A tail key block: its header, then whole bursts of codes."""
+        return self.tail_header_bytes + self.key_code_bytes
+
+    @property
+    def value_tile_channels(self) -> int:
+        """Channels of a tile of a tail value block: a burst of each token."""
+        return 8 * BURST_BYTES // self.config.tail_value_bits
 
     @property
     def tail_value_bytes(self) -> int:
-        """A tail value block, padded to a burst."""
+        """A tail value block: whole tiles."""
         c = self.config
-        return _round_up(c.chunk * c.head_dim * c.tail_value_bits // 8, BURST_BYTES)
+        return c.head_dim // self.value_tile_channels * c.chunk * BURST_BYTES
 
     @property
     def tail_block_bytes(self) -> int:
         """A tail block: keys, then values."""
         return self.tail_key_bytes + self.tail_value_bytes
+
+    @property
+    def tail_blocks(self) -> int:
+        """Blocks of the ring that the tail region of a compressed cache becomes."""
+        return 2 * self.config.window // self.config.chunk
+
+    def tail_order(self, context: int, mode: Mode = Mode.KVO) -> list[int]:
+        """Blocks of the tail region that a job reads, from the oldest tail token on.
+
+        A compressed tail is a ring of ``tail_blocks``; it begins at its start or in its middle.
+        """
+        closed, tail = self.tokens(context, mode)
+        chunk = self.config.chunk
+        blocks = range(closed // chunk, -(-(closed + tail) // chunk))
+        return [block % self.tail_blocks if mode == Mode.KVO else block for block in blocks]
+
+    @property
+    def prompt_record_bytes(self) -> int:
+        """A token of a prompt that is to be imported, padded to a burst.
+
+        A beat with the scale of the value (FP16, bytes 0 and 1) and the saliency (bytes 4 to 7);
+        the key in FP16; the codes of the value.
+        """
+        c = self.config
+        numbers = c.head_dim * (FP16_BITS + c.tail_value_bits) // 8
+        return _round_up(BEAT_BYTES + numbers, BURST_BYTES)
 
     # --- units of the formal pass that every mode has -------------------------------------------
 
@@ -216,13 +258,17 @@ class KVFormat:
         return closed, context - closed
 
     def region_bytes(self, context: int, mode: Mode = Mode.KVO) -> dict[str, int]:
-        """Bytes of the base, chunk and tail region of a job at ``context`` tokens."""
+        """Bytes of the base, chunk and tail region of a job at ``context`` tokens.
+
+        Once a window has closed, the tail region is the whole ring.
+        """
         chunk = self.config.chunk
         closed, tail = self.tokens(context, mode)
+        blocks = self.tail_blocks if closed else -(-tail // chunk)
         return {
             "base": -(-(closed // chunk) // chunk) * self.base_block_bytes,
             "chunk": closed // self.config.value_group * self.group_bytes,
-            "tail": -(-tail // chunk) * sum(self.block_bytes(mode)),
+            "tail": blocks * sum(self.block_bytes(mode)),
         }
 
     def selected_groups(self, selection: Iterable[int]) -> int:
@@ -243,4 +289,5 @@ class KVFormat:
             groups = min(closed // self.config.value_group, selected)
         return regions | {
             "chunk": selected * self.chunk_bytes + groups * self.value_scale_bytes,
+            "tail": len(self.tail_order(context, mode)) * sum(self.block_bytes(mode)),
         }

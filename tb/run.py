@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -24,12 +25,17 @@ from tb.attention.catalogue import SCENARIOS, Scenario, user_scenario
 from tb.attention.golden_data import golden_data
 from tb.attention.report import make_report, print_summary, write_report
 from tb.attention.runner import run_attention
+from tb.generation import report as generation_report
+from tb.generation.runner import run_generation
+from tb.generation.scenario import make_generation
 from tb.harness import DRIVERS, Driver, DriverError, HarnessError
 from tb.harness.driver import check_driver
 
 _LARGEST_SEED = 2**31 - 1
 #: A job id has 16 bits.
 _MOST_JOBS = 2**16 - 1
+#: The test whose caches the hardware writes; it has an ideal memory and a run of its own.
+GENERATE = "generate_kv"
 #: The test that runs on tensors of the user's choice.
 _OPEN_TEST = "attention_fused"
 #: The memory that answers at once, and the DRAM that is simulated unless another is asked for.
@@ -45,7 +51,7 @@ _REFUSALS = (ConfigError, UserTensorsError, MemoryImageError, PagesError, Driver
 
 
 @click.command()
-@click.argument("test", metavar="TEST", type=click.Choice(list(SCENARIOS)))
+@click.argument("test", metavar="TEST", type=click.Choice([*SCENARIOS, GENERATE]))
 @click.option("--preset", metavar="NAME", help=f"Named configuration, else {DEFAULT_PRESET}.")
 @click.option(
     "--config", "config_file", type=click.Path(path_type=Path), help="Configuration in TOML."
@@ -105,6 +111,11 @@ def main(
     try:
         check_driver(driver, waves=waves)
         config = choose_config(preset, config_file)
+        if test == GENERATE:
+            alone = {"kv": kv, "jobs": jobs, "mode": mode, "memory": memory}
+            _refuse_with_generation(alone | {"slices": None if slices == "1" else slices})
+            _generate(config, seed, waves, driver, console)
+            return
         scenario = _scenario(test, config, kv, jobs)
         if mode is not None and not scenario.modal:
             raise Refused(f"a mode goes with other tests than {test}, which has its own choice")
@@ -141,6 +152,23 @@ def main(
     if waves and run.directory is not None:
         console.print(f"waves: gtkwave {run.directory / 'dump.fst'}")
     sys.exit(0 if report["passed"] else 1)
+
+
+def _refuse_with_generation(options: Mapping[str, object]) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise Refused(f"{name} goes with other tests than {GENERATE}")
+
+
+def _generate(
+    config: AttentionConfig, seed: int, waves: bool, driver: Driver, console: Console
+) -> None:
+    golden, source = make_generation(config, seed)
+    found = run_generation(golden, seed=seed, waves=waves, driver=driver)
+    report = generation_report.make_report(golden, found, source, seed)
+    generation_report.print_summary(report, generation_report.write_report(report), console)
+    if waves and found.run.directory is not None:
+        console.print(f"waves: gtkwave {found.run.directory / 'dump.fst'}")
 
 
 def _scenario(test: str, config: AttentionConfig, kv: Path | None, jobs: int | None) -> Scenario:

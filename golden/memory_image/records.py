@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from golden.reference import CompressedCache, CompressedWindow, Quantised, Tail
-from hw.config import AttentionConfig
-from hw.formats import FP16_BITS, KVFormat
+from hw.config import BURST_BYTES, AttentionConfig
+from hw.formats import FP16_BITS, SALIENCY_BITS, KVFormat
 
 Bytes = NDArray[np.uint8]
 Integers = NDArray[np.int64]
@@ -85,17 +85,54 @@ def pack_base_blocks(closed: CompressedWindow, config: AttentionConfig) -> bytes
     return _pad(blocks, KVFormat(config).base_block_bytes).tobytes()
 
 
-def pack_tail(tail: Tail, config: AttentionConfig) -> bytes:
-    """The tail region: per C tokens a key block with the value scales, then a value block."""
+def pack_tail(tail: Tail, context: int, config: AttentionConfig) -> bytes:
+    """The tail region of a cache at ``context`` tokens: a ring of tail blocks.
+
+    Per C tokens a key block with the saliency and the value scales, then a value block. Blocks that
+    hold no token are zero.
+
+    Raises
+    ------
+    RecordError
+        The tail does not have as many tokens as it has at ``context``.
+    """
     layout = KVFormat(config)
+    _, tokens = layout.tokens(context)
+    if len(tail.saliency) != tokens:
+        raise RecordError(
+            f"tail must have {tokens} tokens at context {context}, not {len(tail.saliency)}"
+        )
+    saliency = _rows(blocks_of(tail.saliency, config).astype("<u4")).view(np.uint8)
     scales, key_codes = _key_sections(tail.keys, config)
     value_scales = _fp16_bytes(blocks_of(tail.value_scale, config))
-    keys = np.concatenate((scales, _pad(value_scales, layout.tail_scale_bytes), key_codes), 1)
+    sections = (
+        _pad(saliency, layout.saliency_bytes),
+        scales,
+        _pad(value_scales, layout.tail_scale_bytes),
+    )
+    header = _pad(np.concatenate(sections, 1), layout.tail_header_bytes)
+    values = _pack_value_tiles(tail.value_codes, config)
+    size = layout.tail_block_bytes
+    ring = np.zeros((layout.region_bytes(context)["tail"] // size, size), np.uint8)
+    ring[layout.tail_order(context)] = np.concatenate((header, key_codes, values), 1)
+    return ring.tobytes()
 
-    values = pack_value_codes(tail.value_codes, config.tail_value_bits, config)
-    return np.concatenate(
-        (_pad(keys, layout.tail_key_bytes), _pad(values, layout.tail_value_bytes)), 1
-    ).tobytes()
+
+def _pack_value_tiles(codes: Tensor, config: AttentionConfig) -> Bytes:
+    """``[blocks, bytes]`` of tail value codes ``[tokens, d]``: tile after tile, token after token.
+
+    A token's part of a tile is one burst of codes, lowest channel first.
+    """
+    planes = byte_planes(blocks_of(codes, config), config.tail_value_bits // 8)
+    bursts = planes.reshape(len(planes), config.chunk, -1, BURST_BYTES)
+    return _rows(bursts.swapaxes(1, 2))
+
+
+def _unpack_value_tiles(blocks: Bytes, config: AttentionConfig) -> Tensor:
+    """The inverse of ``_pack_value_tiles``: codes ``[blocks * C, d]``."""
+    bursts = blocks.reshape(len(blocks), -1, config.chunk, BURST_BYTES).swapaxes(1, 2)
+    planes = bursts.reshape(-1, config.head_dim, config.tail_value_bits // 8)
+    return _tensor(from_byte_planes(planes))
 
 
 def byte_planes(codes: Integers, count: int) -> Bytes:
@@ -112,7 +149,7 @@ def from_byte_planes(planes: Bytes) -> Integers:
 
 
 def pack_value_codes(codes: Tensor, bits: int, config: AttentionConfig) -> Bytes:
-    """``[blocks, bytes]`` of signed codes ``[tokens, d]`` of 8 or 16 bits, as in a tail block.
+    """``[blocks, bytes]`` of signed codes ``[tokens, d]`` of 8 or 16 bits, as in a dense block.
 
     Quad of channels after quad, in it byte plane after plane, lowest first; per plane two beats of
     two channels with C tokens each.
@@ -205,24 +242,31 @@ def _unpack_keys(scales: Bytes, codes: Bytes, tokens: int, config: AttentionConf
     return Quantised(_tensor(numbers), _tensor(pairs[..., 0]), _tensor(pairs[..., 1]))
 
 
-def _unpack_tail(data: bytes, tokens: int, config: AttentionConfig) -> Tail:
+def _unpack_tail(data: bytes, context: int, config: AttentionConfig) -> Tail:
     layout = KVFormat(config)
-    blocks = _region("tail", data, -(-tokens // config.chunk), layout.tail_block_bytes)
-    value_scale_at = layout.key_scale_bytes
-    code_at = value_scale_at + layout.tail_scale_bytes
+    _, tokens = layout.tokens(context)
+    size = layout.tail_block_bytes
+    ring = _region("tail", data, layout.region_bytes(context)["tail"] // size, size)
+    blocks = ring[layout.tail_order(context)]
+    scale_at = layout.saliency_bytes
+    value_scale_at = scale_at + layout.key_scale_bytes
     keys = _unpack_keys(
-        blocks[:, :value_scale_at],
-        blocks[:, code_at : code_at + layout.key_code_bytes],
+        blocks[:, scale_at:value_scale_at],
+        blocks[:, layout.tail_header_bytes : layout.tail_key_bytes],
         tokens,
         config,
     )
+    saliency = blocks[:, : config.chunk * SALIENCY_BITS // 8]
     scale_bytes = config.chunk * FP16_BITS // 8
     value_scale = _fp16_patterns(blocks[:, value_scale_at : value_scale_at + scale_bytes])
-
-    used = config.chunk * config.head_dim * config.tail_value_bits // 8
-    values = blocks[:, layout.tail_key_bytes : layout.tail_key_bytes + used]
-    codes = unpack_value_codes(values, config.tail_value_bits, config)[:tokens]
-    return Tail(keys, codes, _tensor(value_scale.reshape(-1)[:tokens]))
+    return Tail(
+        keys=keys,
+        value_codes=_unpack_value_tiles(blocks[:, layout.tail_key_bytes :], config)[:tokens],
+        value_scale=_tensor(value_scale.reshape(-1)[:tokens]),
+        saliency=_tensor(
+            np.ascontiguousarray(saliency).view("<u4").astype(np.int64).reshape(-1)[:tokens]
+        ),
+    )
 
 
 def _unpack_closed(
@@ -309,5 +353,5 @@ def unpack_cache(
     return CompressedCache(
         context=context,
         closed=_unpack_closed(base, chunk, closed // config.chunk, config),
-        tail=_unpack_tail(tail, context - closed, config),
+        tail=_unpack_tail(tail, context, config),
     )

@@ -19,7 +19,7 @@ def _compressed(cache: CompressedCache, config: AttentionConfig) -> dict[str, by
     return {
         "base": pack_base_blocks(cache.closed, config),
         "chunk": pack_chunks(cache.closed, config),
-        "tail": pack_tail(cache.tail, config),
+        "tail": pack_tail(cache.tail, cache.context, config),
     }
 
 

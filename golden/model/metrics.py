@@ -4,8 +4,10 @@ bits per byte : mean negative base-2 logarithm of the probability given to each 
 copy : share of the 32 letters predicted right (arg-max over the vocabulary).
 recall : share of the queries all 3 of whose value letters are predicted right.
 
-Answers are scored with the right letters before them as input. A value whose letters are all
-right this way is also what greedy decoding gives.
+Answers are scored with the right letters before them as input. With exact attention a value whose
+letters are all right this way is also what greedy decoding gives, if the answers before it are as
+well; a compressed cache whose state depends on what was attended to (H2O, KVO) may differ after any
+wrong answer. ``golden.quality.generate`` scores what is generated.
 """
 
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 """Train the language model: ``python -m golden.model.train --minutes 55``.
 
+``--curriculum 4k --from WEIGHTS`` goes on from finished weights, to a longer context.
+
 The budget is wall-clock time, of which curriculum and learning rate are functions, so a run ends
 on time on any machine but is repeatable only statistically. Checkpoints go to ``build/model``
 every few minutes and ``--resume`` goes on from the last; the weights are written at the end.
@@ -7,6 +9,7 @@ On a busy machine set ``OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0``.
 """
 
 import argparse
+import dataclasses
 import logging
 import time
 from pathlib import Path
@@ -19,10 +22,10 @@ from tqdm import tqdm
 
 from golden.model.architecture import LanguageModel, ModelConfig
 from golden.model.corpus import training_tokens
-from golden.model.curriculum import Batch, Phase, draw_batch, phase_at
+from golden.model.curriculum import CURRICULA, Batch, Curriculum, Phase, draw_batch
 from golden.model.metrics import bits_per_byte, task_accuracy
 from golden.model.optimiser import make_optimisers
-from golden.model.weights import WEIGHTS, save_weights
+from golden.model.weights import WEIGHTS, load_model, save_weights, weights_sha256
 
 __all__ = ["Trainer", "learning_rate", "main"]
 
@@ -44,7 +47,9 @@ class Trainer:
     Arguments
     ---------
     text : training tokens.
-    seed : of the initial weights and of the batches.
+    curriculum : what to train on; gives the model its rope_theta.
+    start : weights file to begin from; None begins from random weights.
+    seed : of the random weights and of the batches.
     tokens_per_step : tokens in a batch.
     matrix_lr, other_lr : peak rates of Muon and of AdamW.
     """
@@ -53,6 +58,8 @@ class Trainer:
         self,
         text: NDArray[np.uint16],
         *,
+        curriculum: Curriculum,
+        start: Path | None = None,
         seed: int,
         tokens_per_step: int,
         matrix_lr: float,
@@ -61,7 +68,13 @@ class Trainer:
         self.development, self.text = text[-DEVELOPMENT_TOKENS:], text[:-DEVELOPMENT_TOKENS]
         self.seed = seed
         self.tokens_per_step = tokens_per_step
-        self.model = LanguageModel(ModelConfig(), seed=seed)
+        self.curriculum = curriculum
+        begun = None if start is None else load_model(start)
+        config = ModelConfig() if begun is None else begun.config
+        config = dataclasses.replace(config, rope_theta=curriculum.rope_theta)
+        self.model = LanguageModel(config, seed=seed)
+        if begun is not None:
+            self.model.load_state_dict(begun.state_dict())
         self.optimisers = make_optimisers(self.model, matrix_lr=matrix_lr, other_lr=other_lr)
         self.rng = np.random.default_rng(seed)
         self.step = 0
@@ -115,7 +128,9 @@ class Trainer:
         self.model.eval()
         parts = [f"bpb {bits_per_byte(self.model, self.development[:16_384], length=512):.3f}"]
         for task in ("copy", "recall"):
-            for length in (512, 1024, 2048):
+            for length in (1024, 2048, 4096):
+                if length > self.curriculum.longest:
+                    continue
                 value = task_accuracy(
                     self.model, task, self.development, length=length, prompts=4, seed=1
                 )
@@ -126,6 +141,10 @@ class Trainer:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train the small language model.")
     parser.add_argument("--minutes", type=float, default=55.0, help="wall-clock budget")
+    parser.add_argument("--curriculum", choices=sorted(CURRICULA), default="2k")
+    parser.add_argument(
+        "--from", dest="start", type=Path, metavar="WEIGHTS", help="begin from these weights"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--tokens-per-step", type=int, default=4096)
     parser.add_argument("--matrix-lr", type=float, default=0.02)
@@ -144,8 +163,11 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     text, files = training_tokens()
     log.info("corpus: %d tokens in %d files; %s", len(text), files, vars(arguments))
+    curriculum = CURRICULA[arguments.curriculum]
     trainer = Trainer(
         text,
+        curriculum=curriculum,
+        start=arguments.start,
         seed=arguments.seed,
         tokens_per_step=arguments.tokens_per_step,
         matrix_lr=arguments.matrix_lr,
@@ -162,11 +184,18 @@ def main() -> None:
     with tqdm(total=round(budget), initial=round(trainer.elapsed), unit="s", mininterval=10) as bar:
         while trainer.elapsed < budget:
             progress = trainer.elapsed / budget
-            previous, phase = phase, phase_at(progress)
+            previous, phase = phase, curriculum.phase_at(progress)
             if phase != previous:
                 log.info("step %d, %d tokens: %s", trainer.step, trainer.tokens, phase)
-            batch = draw_batch(trainer.rng, trainer.text, phase, tokens=trainer.tokens_per_step)
-            loss = trainer.update(batch, learning_rate(progress, step=trainer.step))
+            batch = draw_batch(
+                trainer.rng,
+                trainer.text,
+                phase,
+                longest=curriculum.longest,
+                tokens=trainer.tokens_per_step,
+            )
+            rate = curriculum.rate * learning_rate(progress, step=trainer.step)
+            loss = trainer.update(batch, rate)
             smooth = loss if not smooth else 0.95 * smooth + 0.05 * loss
             now = time.monotonic()
             trainer.elapsed = now - begin
@@ -181,6 +210,9 @@ def main() -> None:
     trainer.save(checkpoint)
     log.info("step %d, %d tokens: %s", trainer.step, trainer.tokens, trainer.report())
     notes = {name: str(getattr(trainer, name)) for name in ("seed", "step", "tokens")}
+    notes["curriculum"] = arguments.curriculum
+    if arguments.start is not None:
+        notes["from_sha256"] = weights_sha256(arguments.start)
     save_weights(trainer.model, arguments.output, notes=notes)
     log.info("wrote %s", arguments.output)
 

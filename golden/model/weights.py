@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,9 +12,24 @@ from safetensors.torch import save_file
 
 from golden.model.architecture import LanguageModel, ModelConfig
 
-__all__ = ["WEIGHTS", "load_model", "save_weights", "weights_sha256"]
+__all__ = ["MODELS", "WEIGHTS", "TrainedModel", "load_model", "save_weights", "weights_sha256"]
 
-WEIGHTS = Path(__file__).parent / "weights" / "lm.safetensors"
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A committed weights file, and the longest context that it was trained for, in tokens."""
+
+    path: Path
+    context: int
+
+
+_DIRECTORY = Path(__file__).parent / "weights"
+WEIGHTS = _DIRECTORY / "lm.safetensors"
+MODELS = {
+    "lm": TrainedModel(WEIGHTS, 2048),
+    "lm4k": TrainedModel(_DIRECTORY / "lm4k.safetensors", 4096),
+}
+"""By name; ``lm`` is the one that the hardware's tests and measurements use."""
 
 
 def save_weights(model: LanguageModel, path: Path, *, notes: dict[str, str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Teacher-forced decode steps of a layer through a cache method."""
+"""Decode steps of a layer through a cache method, all given at once or one after another."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from golden.model.architecture import AttentionFunction
 from golden.quality.interface import CacheMethod, Prefill, Reading
 from golden.quality.methods.fp16 import FP16
 
-__all__ = ["Traffic", "attend", "decode", "method_attention"]
+__all__ = ["Decoding", "Traffic", "attend", "decode", "method_attention"]
 
 
 @dataclass
@@ -43,41 +43,57 @@ def attend(query: Tensor, reading: Reading) -> tuple[Tensor, Tensor]:
     return probability @ reading.values, probability
 
 
+class Decoding:
+    """The caches of one layer during generation, and their traffic so far."""
+
+    def __init__(self, method: CacheMethod, prefill: Prefill) -> None:
+        self._state = method.start(prefill)
+        self._heads = prefill.heads
+        #: Tokens so far.
+        self.tokens = prefill.tokens
+        self.traffic = Traffic()
+
+    def run(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """The next S steps, one after another: a step sees nothing later than itself.
+
+        Parameters
+        ----------
+        query
+            ``[B, G, R, S, D]``.
+        key, value
+            ``[B, G, S, D]``.
+
+        Returns
+        -------
+        Tensor
+            Outputs in the shape of ``query``.
+        """
+        outputs = torch.empty_like(query)
+        steps, width = query.shape[-2:]
+        for t in range(steps):
+            reading = self._state.step(query[..., t, :], key[..., t, :], value[..., t, :])
+            outputs[..., t, :], probability = attend(query[..., t, :], reading)
+            self._state.observe(probability)
+            self.tokens += 1
+            dense = FP16.step_bytes(self._heads, self.tokens, width)
+            self.traffic.add(Traffic(reading.read, reading.written, dense))
+        return outputs
+
+
 def decode(
     method: CacheMethod, prefill: Prefill, query: Tensor, key: Tensor, value: Tensor
 ) -> tuple[Tensor, Traffic]:
-    """S steps after a prompt, one after another: a step sees nothing later than itself.
-
-    Parameters
-    ----------
-    query
-        ``[B, G, R, S, D]``.
-    key, value
-        ``[B, G, S, D]``.
-
-    Returns
-    -------
-    tuple
-        Outputs in the shape of ``query``, and the traffic of the B * G caches.
-    """
-    state = method.start(prefill)
-    outputs = torch.empty_like(query)
-    traffic = Traffic()
-    steps, width = query.shape[-2:]
-    for t in range(steps):
-        reading = state.step(query[..., t, :], key[..., t, :], value[..., t, :])
-        outputs[..., t, :], probability = attend(query[..., t, :], reading)
-        state.observe(probability)
-        traffic.read += reading.read
-        traffic.written += reading.written
-        traffic.fp16 += FP16.step_bytes(prefill.heads, prefill.tokens + t + 1, width)
-    return outputs, traffic
+    """All steps after a prompt: what `Decoding.run` returns, and their traffic."""
+    decoding = Decoding(method, prefill)
+    return decoding.run(query, key, value), decoding.traffic
 
 
 def method_attention(
     method: CacheMethod, prefills: dict[int, Prefill], traffic: Traffic, *, dense_layers: int = 0
 ) -> AttentionFunction:
     """Attention of a model's decode steps with ``method`` in every layer from ``dense_layers`` on.
+
+    Each call goes on where the one before it ended.
 
     Parameters
     ----------
@@ -88,20 +104,24 @@ def method_attention(
     dense_layers
         Layers below stay in FP16, and count as that.
     """
+    decodings: dict[int, Decoding] = {}
     produced: dict[int, tuple[Tensor, Tensor]] = {}
 
     def attention(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         use = FP16() if layer < dense_layers else method
         produced[layer] = (key, value)
         source = max(use.producer(layer), min(layer, dense_layers))
-        prefill = prefills[layer]
+        if layer not in decodings:
+            prefill = prefills[layer]
+            if source != layer:
+                prefill = prefill.reading(prefills[source])
+            decodings[layer] = Decoding(use, prefill)
+        decoding = decodings[layer]
+        decoding.traffic = Traffic()
+        outputs = decoding.run(query.unflatten(1, (key.shape[1], -1)), *produced[source])
         if source != layer:
-            prefill = prefill.reading(prefills[source])
-        by_group = query.unflatten(1, (key.shape[1], -1))
-        outputs, bytes_ = decode(use, prefill, by_group, *produced[source])
-        if source != layer:
-            bytes_.written = 0
-        traffic.add(bytes_)
+            decoding.traffic.written = 0
+        traffic.add(decoding.traffic)
         return outputs.flatten(1, 2)
 
     return attention

@@ -1,14 +1,14 @@
-"""Quality and traffic of a cache method in every layer of a model, teacher-forced."""
+"""Quality and traffic of a cache method in every layer of a model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from golden.model.architecture import LanguageModel, LayerTensors, causal_attention
 from golden.quality.decode import Traffic, method_attention
+from golden.quality.generate import Generation, check_generation, generate
 from golden.quality.interface import CacheMethod, Prefill
 from golden.quality.tasks import Batch
 
@@ -58,24 +58,44 @@ class Prompt:
         }
 
     @torch.no_grad()
-    def evaluate(self, method: CacheMethod, *, dense_layers: int = 0) -> Figures:
-        """Decode the rest of every sequence with ``method`` from layer ``dense_layers`` on."""
+    def evaluate(
+        self,
+        method: CacheMethod,
+        *,
+        dense_layers: int = 0,
+        generation: Generation = "teacher-forced",
+    ) -> Figures:
+        """Decode the rest of every sequence with ``method`` from layer ``dense_layers`` on.
+
+        Raises
+        ------
+        ValueError
+            ``dense_layers`` is out of range, or the task cannot be generated freely.
+        """
         if not 0 <= dense_layers <= self._model.config.layers:
             raise ValueError(
                 f"dense_layers must be 0..{self._model.config.layers}, not {dense_layers!r}"
             )
+        check_generation(generation, self.batch)
         traffic = Traffic()
         attention = method_attention(method, self._prefills, traffic, dense_layers=dense_layers)
-        rest = slice(self.batch.prompt, self._tokens.shape[1] - 1)
-        positions = torch.arange(rest.start, rest.stop, device=self._tokens.device)
-        logits: Tensor = self._model(
-            self._tokens[:, rest], positions=positions, attention=attention
-        )
+        if generation == "free":
+            logits = generate(self._model, self.batch, attention)
+        else:
+            rest = slice(self.batch.prompt, self._tokens.shape[1] - 1)
+            positions = torch.arange(rest.start, rest.stop, device=self._tokens.device)
+            logits = self._model(self._tokens[:, rest], positions=positions, attention=attention)
         return Figures(self.batch.scores(logits), traffic)
 
 
 def evaluate(
-    model: LanguageModel, batch: Batch, method: CacheMethod, *, dense_layers: int = 0
+    model: LanguageModel,
+    batch: Batch,
+    method: CacheMethod,
+    *,
+    dense_layers: int = 0,
+    generation: Generation = "teacher-forced",
 ) -> Figures:
     """One method on one batch; for several methods on a batch make a `Prompt`."""
-    return Prompt(model, batch).evaluate(method, dense_layers=dense_layers)
+    prompt = Prompt(model, batch)
+    return prompt.evaluate(method, dense_layers=dense_layers, generation=generation)

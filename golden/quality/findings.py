@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from golden.quality.rows import measure_of
+from golden.quality.summary import EQUAL, KEPT_BITS, KEPT_POINTS, kept_share, nearest
+
 __all__ = ["findings"]
 
 Row = dict[str, Any]
-#: Rows whose traffic differs less than this from KVO's count as equal.
-EQUAL = 0.15
 
 
 def findings(rows: list[Row]) -> list[str]:
-    """Sentences on the longest context; none where the rows do not allow it."""
-    context = max(row["context"] for row in rows)
-    here = [row for row in rows if row["context"] == context]
-    found = (_equal_traffic(here), _whole_layers(here), _controls(here))
+    """Sentences on the longest context, teacher-forced; none where the rows do not allow it."""
+    forced = [row for row in rows if measure_of(row).generation == "teacher-forced"]
+    context = max((row["context"] for row in forced), default=0)
+    here = [row for row in forced if row["context"] == context]
+    if not here:
+        return []
+    found = (_kept(here), _equal_traffic(here), _whole_layers(here), _controls(here))
     return [sentence for sentence in found if sentence]
 
 
@@ -23,25 +27,31 @@ def _percent(row: Row) -> str:
     return f"{row['label']}: {row['mean']:.0%}"
 
 
+def _kept(rows: list[Row]) -> str:
+    """Who keeps the model's quality, and at what traffic."""
+    context = rows[0]["context"]
+    methods = dict.fromkeys(row["method"] for row in rows if row["method"] != "FP16")
+    shares = {method: kept_share(rows, method, context) for method in methods}
+    kept = sorted((share, method) for method, share in shares.items() if share is not None)
+    if not kept:
+        return ""
+    others = ". No setting of another method keeps them." if len(kept) < len(methods) else "."
+    return (
+        f"Least traffic with copy and recall within {100 * KEPT_POINTS:g} point and bits per byte "
+        f"within {KEPT_BITS:.0%} of FP16, at {context} tokens with every layer compressed. "
+        + "; ".join(f"{method}: {share:.2%}" for share, method in kept)
+        + others
+    )
+
+
 def _equal_traffic(rows: list[Row]) -> str:
     """Who recalls best at the traffic of KVO as published, each method by its nearest setting."""
-    recall = [
-        row
-        for row in rows
-        if row["task"] == "recall" and not row["dense_layers"] and not row["control"]
-    ]
-    published = [row for row in recall if row["label"] == "KVO"]
-    if not published:
+    ranked = nearest(rows, "recall", rows[0]["context"])
+    if not ranked:
         return ""
-    share = published[0]["share"]
-    nearest: dict[str, Row] = {}
-    for row in sorted(recall, key=lambda row: abs(row["share"] / share - 1)):
-        if abs(row["share"] / share - 1) <= EQUAL:
-            nearest.setdefault(row["method"], row)
-    ranked = sorted(nearest.values(), key=lambda row: -row["mean"])
     return (
-        f"Recall at about the traffic of KVO as published ({share:.1%} of FP16, within "
-        f"{EQUAL:.0%}). " + "; ".join(map(_percent, ranked)) + "."
+        f"Recall at about the traffic of KVO as published ({ranked['KVO']['share']:.1%} of FP16, "
+        f"within {EQUAL:.0%}). " + "; ".join(map(_percent, ranked.values())) + "."
     )
 
 

@@ -9,21 +9,26 @@ Three lines run KVO on a model of your own::
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, PreTrainedModel
-from transformers.cache_utils import Cache, CacheLayerMixin
-from transformers.masking_utils import AttentionMaskInterface
 
-from golden.quality.decode import Traffic, attend
-from golden.quality.interface import CacheMethod, CacheState, Prefill
-from golden.quality.methods import FP16, KVO
+from golden.quality.decode import Decoding, Traffic
+from golden.quality.interface import CacheMethod, Prefill
+from golden.quality.methods import FP16, KVO, StreamingLLM
+from golden.quality.optional import missing
 
-__all__ = ["MethodCache"]
+try:
+    from transformers import AttentionInterface, PreTrainedModel
+    from transformers.cache_utils import Cache, CacheLayerMixin
+    from transformers.masking_utils import AttentionMaskInterface
+except ModuleNotFoundError as error:
+    raise missing(error) from error
+
+__all__ = ["MethodCache", "moves_wrongly"]
 
 _NAME = "kvforge"
 #: The cache layer whose new tokens an attention module is about to attend with.
@@ -33,14 +38,32 @@ _updated: WeakKeyDictionary[nn.Module, _Layer] = WeakKeyDictionary()
 class _Layer(CacheLayerMixin):  # type: ignore[misc, unused-ignore]
     """The cache of one layer: the prompt first, then step by step."""
 
-    def __init__(self, method: CacheMethod, module: nn.Module, rope_theta: float) -> None:
+    def __init__(
+        self, method: CacheMethod, module: nn.Module, rope_theta: float, *, keep_prompt: bool
+    ) -> None:
         super().__init__()
         self._method = method
         self._module = module
         self._rope_theta = rope_theta
-        self.traffic = Traffic()
+        self._keep_prompt = keep_prompt
         self._tokens = 0
-        self._state: CacheState | None = None
+        #: What exact attention used; None before the prompt, and after it unless it is kept.
+        self.prompt: Prefill | None = None
+        self._decoding: Decoding | None = None
+        self._earlier = Traffic()
+
+    @property
+    def traffic(self) -> Traffic:
+        """Bytes of all steps since the layer was made."""
+        total = replace(self._earlier)
+        if self._decoding is not None:
+            total.add(self._decoding.traffic)
+        return total
+
+    def start(self, prompt: Prefill) -> None:
+        """Go on after a prompt that another cache was given."""
+        self._tokens = prompt.tokens
+        self.prompt = prompt
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """There is nothing to reserve."""
@@ -58,20 +81,17 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc, unused-ignore]
         """Of new tokens: ``[B, H, S, D]`` from ``[B, H, S, D]`` and twice ``[B, G, S, D]``."""
         by_group = query.unflatten(1, (key.shape[1], -1)).float()
         keys, values = key.float(), value.float()
-        if self._state is None:
-            prefill = Prefill(query=by_group, key=keys, value=values, rope_theta=self._rope_theta)
-            self._state = self._method.start(prefill)
+        if self.prompt is None and self._decoding is None:
+            self.prompt = Prefill(
+                query=by_group, key=keys, value=values, rope_theta=self._rope_theta
+            )
             return scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
-        outputs = torch.empty_like(by_group)
-        batch, groups, steps, width = key.shape
-        for t in range(steps):
-            reading = self._state.step(by_group[..., t, :], keys[..., t, :], values[..., t, :])
-            outputs[..., t, :], probability = attend(by_group[..., t, :], reading)
-            self._state.observe(probability)
-            context = self._tokens - steps + t + 1
-            dense = FP16.step_bytes(batch * groups, context, width)
-            self.traffic.add(Traffic(reading.read, reading.written, dense))
-        return outputs.flatten(1, 2).to(query.dtype)
+        if self._decoding is None:
+            assert self.prompt is not None
+            self._decoding = Decoding(self._method, self.prompt)
+            if not self._keep_prompt:
+                self.prompt = None
+        return self._decoding.run(by_group, keys, values).flatten(1, 2).to(query.dtype)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Length and offset of the mask that is not made."""
@@ -87,8 +107,10 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc, unused-ignore]
 
     def reset(self) -> None:
         """Forget the sequence; the traffic stays counted."""
+        self._earlier = self.traffic
         self._tokens = 0
-        self._state = None
+        self.prompt = None
+        self._decoding = None
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Beams would have to copy caches."""
@@ -135,12 +157,15 @@ class MethodCache(Cache):  # type: ignore[misc, unused-ignore]
         By default KVO as published.
     dense_layers
         Layers below stay in FP16.
+    keep_prompt
+        Hold what the prompt was attended to with, in float32, so that `after_prompt` can start
+        other methods from it.
 
     Raises
     ------
     ValueError
-        The method shares caches between layers, or ``dense_layers`` is out of range; later: padding
-        in the attention mask, or beam search.
+        The method shares caches between layers or moves tokens in a model with scaled RoPE, or
+        ``dense_layers`` is out of range; later: padding in the attention mask, or beam search.
     """
 
     def __init__(
@@ -149,6 +174,7 @@ class MethodCache(Cache):  # type: ignore[misc, unused-ignore]
         method: CacheMethod | None = None,
         *,
         dense_layers: int = 0,
+        keep_prompt: bool = False,
     ) -> None:
         method = KVO() if method is None else method
         modules = {
@@ -163,26 +189,75 @@ class MethodCache(Cache):  # type: ignore[misc, unused-ignore]
             raise ValueError(f"method must keep a cache in every layer, not {method.name}")
         if not 0 <= dense_layers <= count:
             raise ValueError(f"dense_layers must be 0..{count}, not {dense_layers!r}")
+        if moves_wrongly(method, model.config):
+            raise ValueError(
+                f"text_positions of {method.name} must be True in a model with scaled RoPE"
+            )
         AttentionInterface.register(_NAME, _attention)
         AttentionMaskInterface.register(_NAME, _mask)
         model.set_attn_implementation(_NAME)
         theta = _rope_theta(model.config)
-        super().__init__(
-            layers=[
-                _Layer(FP16() if layer < dense_layers else method, modules[layer], theta)
-                for layer in range(count)
-            ]
-        )
+        self._model = model
+        self._kept = [
+            _Layer(
+                FP16() if layer < dense_layers else method,
+                modules[layer],
+                theta,
+                keep_prompt=keep_prompt,
+            )
+            for layer in range(count)
+        ]
+        super().__init__(layers=[*self._kept])
+
+    @property
+    def prompts(self) -> list[Prefill]:
+        """By layer, what the prompt was attended to with.
+
+        Raises
+        ------
+        ValueError
+            There was no prompt, or it was not kept.
+        """
+        found = [layer.prompt for layer in self._kept if layer.prompt is not None]
+        if len(found) < len(self._kept):
+            raise ValueError("the cache must be made with keep_prompt=True and given a prompt")
+        return found
+
+    def after_prompt(
+        self, method: CacheMethod | None = None, *, dense_layers: int = 0
+    ) -> MethodCache:
+        """Another cache that begins where this one's prompt ended, whatever came after it.
+
+        One prefill serves many methods. Raises ValueError as the class and `prompts` do.
+        """
+        other = MethodCache(self._model, method, dense_layers=dense_layers)
+        for layer, prompt in zip(other._kept, self.prompts, strict=True):
+            layer.start(prompt)
+        return other
 
     @property
     def traffic(self) -> Traffic:
         """Bytes of all layers and steps since the cache was made."""
         total = Traffic()
-        for layer in self.layers:
+        for layer in self._kept:
             total.add(layer.traffic)
         return total
 
 
+def _rope(config: Any) -> dict[str, Any]:
+    found: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
+    return found
+
+
 def _rope_theta(config: Any) -> float:
-    parameters = getattr(config, "rope_parameters", None) or {}
-    return float(parameters.get("rope_theta", getattr(config, "rope_theta", 10000.0)))
+    return float(_rope(config).get("rope_theta", getattr(config, "rope_theta", 10000.0)))
+
+
+def moves_wrongly(method: CacheMethod, config: Any) -> bool:
+    """Whether a method moves tokens by wavelengths that the model has not.
+
+    StreamingLLM turns the sinks by plain RoPE; a model whose RoPE is scaled, as Llama 3.1's, has
+    other wavelengths.
+    """
+    scaled = _rope(config).get("rope_type", "default") != "default"
+    return scaled and isinstance(method, StreamingLLM) and not method.text_positions

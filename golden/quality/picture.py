@@ -15,6 +15,8 @@ from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.ticker import FuncFormatter, NullFormatter  # noqa: E402
 
+from golden.quality.rows import measure_of  # noqa: E402
+
 __all__ = ["draw", "pareto"]
 
 Row = dict[str, Any]
@@ -29,7 +31,7 @@ TITLES = {
 
 
 def pareto(rows: list[Row]) -> list[Row]:
-    """Rows of one task that no other beats in both traffic and quality, by traffic."""
+    """Rows of one measure that no other beats in both traffic and quality, by traffic."""
     sign = -1 if rows and rows[0]["task"] == "text" else 1
     front: list[Row] = []
     best = float("-inf")
@@ -44,6 +46,12 @@ def _height(row: Row) -> tuple[float, float, float]:
     """Mean and ends of the interval, as drawn."""
     source = row["difference"] if row["task"] == "text" and row["difference"] else row
     return source["mean"], source["low"], source["high"]
+
+
+def _title(row: Row) -> str:
+    measure = measure_of(row)
+    title = TITLES.get(measure.task, measure.task)
+    return f"{title}, free generation" if measure.generation == "free" else title
 
 
 def _panel(axis: Axes, rows: list[Row], methods: list[str]) -> None:
@@ -79,10 +87,10 @@ def _panel(axis: Axes, rows: list[Row], methods: list[str]) -> None:
             label=row["method"],
         )
     axis.set_xscale("log")
-    axis.xaxis.set_major_locator(mpl.ticker.FixedLocator([0.05, 0.1, 0.2, 0.5, 1.0]))
+    axis.xaxis.set_major_locator(mpl.ticker.FixedLocator([0.02, 0.05, 0.1, 0.2, 0.5, 1.0]))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0%}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.set_title(TITLES[rows[0]["task"]], fontsize=8)
+    axis.set_title(_title(rows[0]), fontsize=8)
     axis.tick_params(labelsize=7)
     axis.spines[["top", "right"]].set_visible(False)
 
@@ -96,14 +104,14 @@ def draw(rows: list[Row], path: Path) -> None:
         # A model that was not trained to share layers leaves no room for the others' differences.
         if row["context"] == context and not row["control"] and row["method"] != "cross-layer"
     ]
-    tasks = list(dict.fromkeys(row["task"] for row in shown))
+    measures = list(dict.fromkeys(measure_of(row) for row in shown))
     methods = list(dict.fromkeys(row["method"] for row in shown))
-    lines = -(-len(tasks) // 2)
+    lines = -(-len(measures) // 2)
     figure = Figure(figsize=(9, 0.8 + 2.6 * lines), layout="constrained")
     axes = figure.subplots(lines, 2, squeeze=False).flatten()
-    for axis, task in zip(axes, tasks, strict=False):
-        _panel(axis, [row for row in shown if row["task"] == task], methods)
-    for axis in axes[len(tasks) :]:
+    for axis, measure in zip(axes, measures, strict=False):
+        _panel(axis, [row for row in shown if measure_of(row) == measure], methods)
+    for axis in axes[len(measures) :]:
         axis.set_visible(False)
     figure.supxlabel(
         f"traffic, share of FP16's (measured, {context} tokens); hollow: first layers in FP16",

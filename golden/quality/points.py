@@ -21,6 +21,7 @@ from golden.quality.methods import (
     RCE,
     ArkVale,
     CrossLayer,
+    Progressive,
     QuaRot,
     Quest,
     Scissorhands,
@@ -33,6 +34,7 @@ from golden.quality.tasks import make_batch
 
 __all__ = [
     "BUDGETED",
+    "DEFINED",
     "FIXED",
     "SWEEP_SHARES",
     "Point",
@@ -45,6 +47,7 @@ __all__ = [
 #: Methods whose traffic is set by a budget of tokens.
 BUDGETED: tuple[CacheMethod, ...] = (
     KVO(),
+    Progressive(),
     Quest(),
     ArkVale(),
     SnapKV(),
@@ -53,6 +56,13 @@ BUDGETED: tuple[CacheMethod, ...] = (
     Scissorhands(),
     RCE(),
     StreamingLLM(),
+)
+#: Of these, the ones measured at their own setting too, whatever it moves.
+DEFINED: tuple[CacheMethod, ...] = (
+    KVO(),
+    Progressive(),
+    Progressive(top=192, part=8),
+    Progressive(top=512),
 )
 #: Methods that read every token.
 FIXED: tuple[CacheMethod, ...] = (
@@ -64,7 +74,7 @@ FIXED: tuple[CacheMethod, ...] = (
     KIVI(bits=2),
 )
 #: Shares of FP16's traffic at which a sweep compares, beside that of KVO as published.
-SWEEP_SHARES = (0.06, 0.1, 0.2, 0.3, 0.45)
+SWEEP_SHARES = (0.04, 0.15, 0.3)
 #: Layers that the papers of KVO and Quest leave whole.
 WHOLE = 2
 
@@ -106,16 +116,30 @@ class Probe:
         ``[B, G, R, T, D]`` and ``[B, G, T, D]``, post-RoPE.
     steps
         Decode steps, fewer than T; the tail of KVO breathes with a period of 64.
+    rope_theta
+        Base of the RoPE wavelengths.
     """
 
-    def __init__(self, query: Tensor, key: Tensor, value: Tensor, *, steps: int = 64) -> None:
+    def __init__(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        steps: int = 64,
+        rope_theta: float = 10000.0,
+    ) -> None:
         self.context = key.shape[-2]
         first = self.context - steps
         if not 0 < steps < self.context:
             raise ValueError(f"steps must be 1 to {self.context - 1}, not {steps!r}")
         self._prefill = Prefill(
-            query=query[..., :first, :], key=key[..., :first, :], value=value[..., :first, :]
+            query=query[..., :first, :],
+            key=key[..., :first, :],
+            value=value[..., :first, :],
+            rope_theta=rope_theta,
         )
+        self._shares: dict[CacheMethod, float] = {}
         self._steps = (query[..., first:, :], key[..., first:, :], value[..., first:, :])
 
     @staticmethod
@@ -127,12 +151,15 @@ class Probe:
         model(batch.tokens, captured=captured)
         layer = captured[min(1, len(captured) - 1)]
         groups = model.config.kv_heads
-        return Probe(layer.query.unflatten(1, (groups, -1)), layer.key, layer.value)
+        query = layer.query.unflatten(1, (groups, -1))
+        return Probe(query, layer.key, layer.value, rope_theta=model.config.rope_theta)
 
     @torch.no_grad()
     def share(self, method: CacheMethod) -> float:
         """Traffic over that of FP16."""
-        return decode(method, self._prefill, *self._steps)[1].share
+        if method not in self._shares:
+            self._shares[method] = decode(method, self._prefill, *self._steps)[1].share
+        return self._shares[method]
 
 
 def matched(method: CacheMethod, share: float, probe: Probe) -> CacheMethod | None:
@@ -162,27 +189,32 @@ def matched(method: CacheMethod, share: float, probe: Probe) -> CacheMethod | No
 
 
 def _controls(methods: list[CacheMethod]) -> list[Point]:
-    ranked = [m for m in methods if isinstance(m, KVO | Quest | H2O | SnapKV)]
+    ranked = [m for m in methods if isinstance(m, KVO | Progressive | Quest | H2O | SnapKV)]
     return [Point(method=FP16(), trained=False)] + [
         Point(method=replace(method, shuffled=True)) for method in ranked
     ]
 
 
-def quick_points(probe: Probe) -> list[Point]:
-    """Every method once: the budgeted ones at the traffic of KVO as published, and controls."""
-    published = KVO()
-    share = probe.share(published)
-    # KVO itself stays as published, though a larger budget may move no more in a short context.
-    others = [matched(method, share, probe) for method in BUDGETED if method != published]
-    equal = [published, *(method for method in others if method is not None)]
-    points = [Point(method=method) for method in (FP16(), *FIXED, *equal)]
-    points += [Point(method=method, dense_layers=WHOLE) for method in equal]
-    return points + _controls(equal)
+def quick_points(probe: Probe, *, whole_layers: bool = False) -> list[Point]:
+    """Every method once: the budgeted ones at the traffic of KVO as published, and controls.
+
+    Those of `DEFINED` come at their own setting too, KVO only so: a larger budget may move no more
+    in a short context. ``whole_layers`` adds the budgeted ones with the first layers in FP16.
+    """
+    share = probe.share(KVO())
+    found = [matched(method, share, probe) for method in BUDGETED if method != KVO()]
+    equal = [method for method in found if method is not None]
+    defined = {method.name for method in DEFINED}
+    once = [KVO(), Progressive(), *(m for m in equal if m.name not in defined)]
+    points = [Point(method=method) for method in (FP16(), *FIXED, *DEFINED, *equal)]
+    if whole_layers:
+        points += [Point(method=method, dense_layers=WHOLE) for method in once]
+    return list(dict.fromkeys(points + _controls(once)))
 
 
 def sweep_points(probe: Probe) -> list[Point]:
-    """`quick_points`, and the budgeted methods at `SWEEP_SHARES` with every layer compressed."""
-    points = quick_points(probe)
+    """`quick_points`, whole layers, and the budgeted methods at `SWEEP_SHARES`, every layer."""
+    points = quick_points(probe, whole_layers=True)
     for share in SWEEP_SHARES:
         settings = [matched(method, share, probe) for method in BUDGETED]
         points += [Point(method=setting) for setting in settings if setting is not None]

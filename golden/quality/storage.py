@@ -52,8 +52,10 @@ def affine(x: Tensor, bits: int, group: int) -> Tensor:
 
 
 def take(x: Tensor, index: Tensor) -> Tensor:
-    """Tokens ``index [B, G, n]`` of ``x [B, G, T, D]``."""
-    return torch.take_along_dim(x, index.unsqueeze(-1), -2)
+    """Tokens ``index [B, G, n]`` of ``x [B, G, T, ...]``: ``[B, G, n, ...]``."""
+    batch, groups = (torch.arange(size, device=x.device) for size in x.shape[:2])
+    # Copies whole rows, several times as fast as take_along_dim with an index per element.
+    return x[batch[:, None, None], groups[:, None], index]
 
 
 class TokenBuffer:

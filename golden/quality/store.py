@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import json
@@ -19,22 +20,38 @@ from golden.quality.decode import Traffic
 from golden.quality.evaluate import Figures
 from golden.quality.points import Point
 
-__all__ = ["Store", "digest"]
+__all__ = ["Records", "Store", "digest"]
 
 #: Modules beside this one that decide the figures of every method.
-_SHARED = ("decode", "evaluate", "interface", "storage", "tasks")
+_SHARED = ("decode", "evaluate", "generate", "interface", "storage", "tasks")
 STORE = Path(__file__).parents[2] / "build" / "quality" / "store"
 
 
-def _sources(method: type) -> list[Path]:
-    """Files that decide a figure of ``method``.
+def _imported(path: Path) -> set[Path]:
+    """Files of this repository that a module imports from, itself included; through all levels."""
+    found: set[Path] = set()
+    waiting = [path]
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        found.add(path)
+        for node in ast.walk(ast.parse(path.read_text())):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            for name in names:
+                file = getattr(sys.modules.get(name), "__file__", None)
+                if name.startswith(("golden.", "hw.")) and file:
+                    waiting.append(Path(file))
+    return found
 
-    Its module, what that takes from others, and what all methods use.
-    """
-    used = {getattr(x, "__module__", None) for x in vars(sys.modules[method.__module__]).values()}
-    names = {name for name in used if name and name.startswith(("golden.quality", "hw."))}
-    files = {Path(str(sys.modules[name].__file__)) for name in names}
-    files.add(Path(inspect.getfile(method)))
+
+def _sources(method: type) -> list[Path]:
+    """Files that decide a figure of ``method``: its module, what that uses, and the lab's own."""
+    files = _imported(Path(inspect.getfile(method)))
     files |= {Path(__file__).with_name(f"{name}.py") for name in _SHARED}
     reference = Path(inspect.getfile(golden.reference)).parent
     model = Path(inspect.getfile(golden.model)).parent
@@ -59,7 +76,7 @@ def digest(point: Point, weights: str, **batch: Any) -> str:
     weights
         SHA-256 of the weights file.
     batch
-        Arguments of ``make_batch``.
+        Arguments of ``make_batch``, and ``generation``.
     """
     facts = {
         "method": point.method.name,
@@ -74,23 +91,39 @@ def digest(point: Point, weights: str, **batch: Any) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-class Store:
-    """Figures by digest, in a directory that is made when first written to."""
+class Records:
+    """JSON objects by digest, in a directory that is made when first written to."""
 
     def __init__(self, directory: Path = STORE) -> None:
         self._directory = directory
 
-    def get(self, key: str) -> Figures | None:
+    def read(self, key: str) -> dict[str, Any] | None:
         """None if there is none, or its file is damaged."""
         try:
             found = json.loads((self._directory / f"{key}.json").read_text())
-            return Figures([float(x) for x in found["scores"]], Traffic(**found["traffic"]))
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, ValueError):
             return None
+        return found if isinstance(found, dict) else None
 
-    def put(self, key: str, figures: Figures) -> None:
+    def write(self, key: str, record: dict[str, Any]) -> None:
         """Write so that no reader ever sees half a file."""
         self._directory.mkdir(parents=True, exist_ok=True)
         partial = self._directory / f"{key}.partial"
-        partial.write_text(json.dumps(asdict(figures)) + "\n")
+        partial.write_text(json.dumps(record) + "\n")
         partial.replace(self._directory / f"{key}.json")
+
+
+class Store(Records):
+    """Figures by digest."""
+
+    def get(self, key: str) -> Figures | None:
+        """None if there are none, or their file is damaged."""
+        found = self.read(key) or {}
+        try:
+            return Figures([float(x) for x in found["scores"]], Traffic(**found["traffic"]))
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def put(self, key: str, figures: Figures) -> None:
+        """Keep them."""
+        self.write(key, asdict(figures))

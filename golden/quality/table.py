@@ -7,17 +7,23 @@ from typing import Any
 
 from rich.table import Table
 
-__all__ = ["SECTIONS", "cells", "console_tables", "headings", "markdown_table", "section"]
+from golden.quality.rows import measure_of
+
+__all__ = [
+    "SECTIONS",
+    "cells",
+    "console_tables",
+    "headings",
+    "line_name",
+    "markdown_table",
+    "section",
+]
 
 Row = dict[str, Any]
 #: Headings of the parts of the table, in order.
 SECTIONS = ("Every layer compressed", "First layers in FP16", "Controls")
-_MEASURES = {
-    "text": "bits per byte over FP16",
-    "copy": "copy",
-    "recall": "recall",
-    "needle": "needle",
-}
+#: Headings of measures that are not headed by their own label.
+_MEASURES = {"text": "bits per byte over FP16"}
 
 
 def section(row: Row) -> str:
@@ -27,13 +33,18 @@ def section(row: Row) -> str:
     return SECTIONS[1] if row["dense_layers"] else SECTIONS[0]
 
 
+def line_name(label: str, dense_layers: int) -> str:
+    """Of a point: its label, and the layers that stay in FP16."""
+    return f"{label}, layers 0-{dense_layers - 1} FP16" if dense_layers else label
+
+
 def headings(rows: list[Row]) -> list[str]:
     """Of the columns."""
-    return ["method", "traffic", *(_MEASURES[task] for task in _tasks(rows))]
+    return ["method", "traffic", *(_MEASURES.get(name, name) for name in _columns(rows))]
 
 
-def _tasks(rows: list[Row]) -> list[str]:
-    return list(dict.fromkeys(row["task"] for row in rows))
+def _columns(rows: list[Row]) -> list[str]:
+    return list(dict.fromkeys(measure_of(row).label for row in rows))
 
 
 def _measure(row: Row) -> str:
@@ -60,9 +71,11 @@ def cells(rows: list[Row], part: str, context: int) -> Iterator[list[str]]:
         lines.items(), key=lambda line: (methods.index(line[1][0]["method"]), line[1][0]["share"])
     )
     for (label, dense_layers), found in order:
-        by_task = {row["task"]: row for row in found}
-        name = f"{label}, layers 0-{dense_layers - 1} FP16" if dense_layers else label
-        measures = [_measure(by_task[task]) if task in by_task else "" for task in _tasks(rows)]
+        by_column = {measure_of(row).label: row for row in found}
+        name = line_name(label, dense_layers)
+        measures = [
+            _measure(by_column[column]) if column in by_column else "" for column in _columns(rows)
+        ]
         yield [name, f"{found[0]['share']:.2%}", *measures]
 
 

@@ -16,9 +16,9 @@ from golden.reference.quantiser import (
     affine_parameters,
     affine_values,
     dequantise,
-    quantise,
 )
 from hw.config import AttentionConfig
+from hw.constants import FIXED_FRACTION
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,21 @@ def keep_largest(magnitude: Tensor, count: int) -> Tensor:
     return torch.zeros_like(magnitude, dtype=torch.int64).scatter(-1, largest, 1)
 
 
+def fixed_values(values: Tensor) -> Tensor:
+    """``values`` as a closing window sees them: rounded to units of 2**-24, half up; float64.
+
+    The codes of the tail and their scale stand for numbers with up to 15 bits more.
+    """
+    unit = 1 << FIXED_FRACTION
+    return torch.floor(values.to(torch.float64) * unit + 0.5) / unit
+
+
 def compress_window(
-    keys: Tensor, values: Tensor, sums: Tensor, config: AttentionConfig
+    keys: Quantised, values: Tensor, sums: Tensor, config: AttentionConfig
 ) -> CompressedWindow:
     """Steps 3 and 4 of DSQ for a whole window.
+
+    The base key of a chunk stays as it entered: AQ of what AQ made would only round it again.
 
     Parameters
     ----------
@@ -113,13 +124,13 @@ def compress_window(
         Saliency, ``[..., W]``.
     """
     order = order_window(sums, config).unsqueeze(-1)
-    ordered_keys = torch.take_along_dim(keys.to(torch.float64), order, -2)
-    ordered_values = torch.take_along_dim(values.to(torch.float64), order, -2)
+    ordered = keys.each(lambda part: torch.take_along_dim(part, order, -2))
+    ordered_values = torch.take_along_dim(fixed_values(values), order, -2)
 
     # Keys: the most salient of each chunk whole, the others as pruned differences.
-    chunks = ordered_keys.unflatten(-2, (-1, config.chunk))
-    base = quantise(chunks[..., 0, :], config.key_bits, config.group)
-    differences = chunks[..., 1:, :] - dequantise(base).unsqueeze(-2)
+    chunks = dequantise(ordered).unflatten(-2, (-1, config.chunk))
+    base = ordered.each(lambda part: part[..., :: config.chunk, :])
+    differences = chunks[..., 1:, :] - chunks[..., :1, :]
     split = differences.unflatten(-1, (-1, config.group))
     delta_scale, delta_minimum = affine_parameters(split, config.key_delta_bits)
     delta_codes = affine_codes(split, delta_scale, delta_minimum, config.key_delta_bits)

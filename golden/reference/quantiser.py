@@ -5,6 +5,7 @@ is always computed with the rounded numbers that the decoder will read. Float64 
 2-bit and 8-bit numbers exactly, so ties between their sizes are real ties.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import log, sqrt
 
@@ -29,6 +30,10 @@ class Quantised:
     scale: Tensor
     #: FP16 bit patterns, int64, ``[..., groups]``.
     minimum: Tensor
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Quantised":
+        """``change`` of the codes, of the scales and of the minima: it picks or moves tokens."""
+        return Quantised(change(self.codes), change(self.scale), change(self.minimum))
 
 
 def to_fp16(x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The attention core as a whole, in integers: what a job must give, bit for bit."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from golden.twin.keys import (
     tail_key_sums,
 )
 from golden.twin.normaliser import normalise
+from golden.twin.score_tap import received_attention
 from golden.twin.selector import select
 from golden.twin.softmax import Softmax, softmax
 from golden.twin.values import accumulate, chunk_contributions, tail_contributions
@@ -32,6 +33,9 @@ class JobResult:
     #: ``[rows]``: running maximum (signed exponent) and softmax sum (2**-20 * 2**maximum).
     maximum: Tensor
     sum: Tensor
+    #: ``[t]``: attention that each token of the tail received, see `received_attention`; empty in
+    #: the dense modes.
+    received: Tensor
 
 
 def attention(
@@ -76,8 +80,9 @@ def attention(
         in_chunks = chunk_contributions(weights.weight[tail_units:], closed, selection, config)
         return torch.cat((in_tail, in_chunks))
 
-    return formal_pass(
-        score(torch.cat((tail_sums, chunk_sums)), query_scale),
+    scores = score(torch.cat((tail_sums, chunk_sums)), query_scale)
+    result = formal_pass(
+        scores,
         torch.cat((present, everywhere)),
         torch.cat((value_scale, no_scale)),
         torch.arange(tail_units + chunk_units) < tail_units,
@@ -85,6 +90,9 @@ def attention(
         selection=selection,
         config=config,
     )
+    in_tail = scores[:tail_units][present]
+    received = received_attention(in_tail, result.maximum, result.sum, config)
+    return replace(result, received=received)
 
 
 def formal_pass(
@@ -98,6 +106,8 @@ def formal_pass(
     config: AttentionConfig,
 ) -> JobResult:
     """Softmax, value pass and normalisation of a job's units, from the scores on.
+
+    What the tail has received is left out.
 
     Parameters
     ----------
@@ -119,6 +129,7 @@ def formal_pass(
         selection=selection,
         maximum=weights.maximum,
         sum=weights.sum,
+        received=torch.zeros(0, dtype=torch.int64),
     )
 
 

@@ -93,7 +93,7 @@ def formal_pass(job: PlannedJob, selection: list[int], config: AttentionConfig) 
     key_size, value_size = layout.block_bytes(job.mode)
     wide = job.mode == Mode.DENSE16 if dense else config.tail_value_bits == 16
     scale_size = layout.value_scale_bytes
-    blocks = range(-(-job.tail // config.chunk))
+    blocks = layout.tail_order(job.chunks * config.chunk + job.tail, job.mode)
     #: Kinds and sizes of keys and values, and where they begin.
     units = [
         (
@@ -144,6 +144,7 @@ def formal_pass(job: PlannedJob, selection: list[int], config: AttentionConfig) 
                 bursts=value_bytes // BURST_BYTES,
                 slot=job.slot,
                 present_less_one=config.chunk - 1,
+                dense=dense,
                 wide=value_kind == "TAIL_VALUES" and wide,
             )
         )

@@ -1,29 +1,40 @@
 """The attention core: compressed KV cache in, attention output out."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Array, Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AttentionConfig
 from hw.cores.contribution_merge import ContributionMerge
 from hw.cores.dot_collector import DotCollector
+from hw.cores.job_admission import announced_layout
 from hw.cores.job_intake import JobIntake
 from hw.cores.job_retire import JobRetire, completion_layout
 from hw.cores.key_accumulator import KeyAccumulator
 from hw.cores.normaliser import OUTPUT_LAYOUT, Normaliser
 from hw.cores.operand_select import OperandSelect
-from hw.cores.payloads import chunk_bits, job_layout, scaled_tag, segment_header, step_tag
+from hw.cores.payloads import (
+    chunk_bits,
+    job_layout,
+    planned_job,
+    scaled_tag,
+    segment_header,
+    step_tag,
+)
 from hw.cores.pe_array import PEArray
 from hw.cores.query_store import QUERY_BEAT, QueryStore
+from hw.cores.saliency_update import SALIENCY_BEAT, SaliencyUpdate
 from hw.cores.scale_bank import ScaleBank
+from hw.cores.score_tap import ScoreTap
 from hw.cores.score_unit import ScoreUnit
 from hw.cores.selector import Selector
 from hw.cores.sequencer import Sequencer
 from hw.cores.softmax import Softmax
+from hw.cores.sum_reciprocal import SumReciprocal
 from hw.cores.unpacker import Unpacker
 from hw.cores.value_accumulator import ValueAccumulator
 from hw.counters import Counter, CounterBank
-from hw.formats import StepKind
+from hw.formats import Status, StepKind
 from hw.memory.fetch import Fetch
 from hw.memory.port import memory_port
 from hw.streams import StreamFIFO
@@ -46,6 +57,8 @@ class AttentionCore(wiring.Component):
     config : AttentionConfig
     page_bytes : int or None
         No memory request crosses a multiple of this, see `Fetch`.
+    writes : bool
+        Whether the core is part of a `DecodeCore`, and has the members that are for it.
 
     Members
     -------
@@ -53,10 +66,20 @@ class AttentionCore(wiring.Component):
     memory : memory port
     counter_address, counter_data, counter_clear
         Registers of the counter bank, listed in the register map.
+    announced : Out(stream of ``announced_layout``), only with ``writes``
+        Every job, in order, once it is checked.
+    admitted : In(stream of ``planned_job``), only with ``writes``
+        Those not refused, once their caches can be read.
+    saliency : Out(stream of ``SALIENCY_BEAT``), only with ``writes``
+        New saliencies of the tail blocks of each job in mode `KVO` that was not refused, from the
+        oldest block on; those of the last two jobs may wait.
     """
 
-    def __init__(self, config: AttentionConfig, page_bytes: int | None = None) -> None:
+    def __init__(
+        self, config: AttentionConfig, page_bytes: int | None = None, *, writes: bool = False
+    ) -> None:
         self._config = config
+        self._writes = writes
         self._intake = JobIntake(config)
         self._retire = JobRetire(config)
         self._sequencer = Sequencer(config)
@@ -82,8 +105,14 @@ class AttentionCore(wiring.Component):
         )
         bank = self._counters.signature.members
         selection = data.StructLayout({"chunk": chunk_bits(config), "last": 1})
+        writing = {
+            "announced": Out(stream.Signature(announced_layout(config))),
+            "admitted": In(stream.Signature(planned_job(config))),
+            "saliency": Out(stream.Signature(SALIENCY_BEAT)),
+        }
         super().__init__(
             {
+                **(writing if writes else {}),
                 "job": In(stream.Signature(job_layout(config))),
                 "query": In(stream.Signature(QUERY_BEAT)),
                 "memory": Out(memory_port(config)),
@@ -135,9 +164,8 @@ class AttentionCore(wiring.Component):
         wiring.connect(m, wiring.flipped(self.job), intake.job)
         wiring.connect(m, wiring.flipped(self.query), store.query)
         wiring.connect(m, intake.load, store.load)
-        wiring.connect(m, intake.ticket, tickets.input)
         wiring.connect(m, tickets.output, retire.ticket)
-        wiring.connect(m, intake.planned, sequencer.planned)
+        self._connect_admission(m, tickets)
         wiring.connect(m, retire.completion, wiring.flipped(self.completion))
         m.d.comb += [
             intake.retired.eq(retire.retired),
@@ -190,7 +218,8 @@ class AttentionCore(wiring.Component):
         # Scores: estimates to the selector, the others to the softmax.
         wiring.connect(m, key_accumulator.key_sums, score_unit.key_sums)
         wiring.connect(m, score_unit.candidates, selector.candidates)
-        wiring.connect(m, score_unit.scores, softmax.scores)
+        m.submodules.reciprocal = reciprocal = SumReciprocal(config)
+        self._connect_scores(m, score_unit, softmax, reciprocal, normaliser)
         self._connect_selection(m, selector, sequencer, key_accumulator)
 
         # Values: weights back to the operands, contributions to the accumulators.
@@ -202,7 +231,7 @@ class AttentionCore(wiring.Component):
         wiring.connect(m, merge.contributions, accumulator.contributions)
         wiring.connect(m, accumulator.accumulator, normaliser.accumulator)
 
-        self._connect_results(m, softmax, normaliser, retire)
+        self._connect_results(m, softmax, reciprocal, normaliser, retire)
         m.d.comb += [
             bank.address.eq(self.counter_address),
             self.counter_data.eq(bank.read_data),
@@ -211,6 +240,77 @@ class AttentionCore(wiring.Component):
             self._output_stall.event.eq(self.output.valid & ~self.output.ready),
         ]
         return m
+
+    def _connect_admission(self, m: Module, tickets: StreamFIFO) -> None:
+        """Checked jobs go to the sequencer, or ask outside first."""
+        intake, sequencer = self._intake, self._sequencer
+        ticket, planned = intake.ticket, intake.planned
+        if not self._writes:
+            wiring.connect(m, ticket, tickets.input)
+            wiring.connect(m, planned, sequencer.planned)
+            return
+        announced = self.announced
+        wiring.connect(m, wiring.flipped(self.admitted), sequencer.planned)
+        # The intake offers a ticket, and when it was taken the job if it was not refused.
+        refused = Signal()
+        codes = [ticket.payload.status == code for code in Status if code.refused]
+        allowed = ~refused | announced.ready
+        m.d.comb += [
+            refused.eq(Cat(*codes).any()),
+            tickets.input.payload.eq(ticket.payload),
+            tickets.input.valid.eq(ticket.valid & allowed),
+            ticket.ready.eq(tickets.input.ready & allowed),
+            announced.valid.eq(planned.valid | (ticket.valid & refused & tickets.input.ready)),
+            announced.payload.refused.eq(~planned.valid),
+            announced.payload.mode.eq(intake.ticket_mode),
+            announced.payload.job.eq(planned.payload),
+            announced.payload.value_scale.eq(Array(list(intake.value_scale))[planned.payload.slot]),
+            planned.ready.eq(announced.ready),
+        ]
+
+    def _connect_scores(
+        self,
+        m: Module,
+        score_unit: ScoreUnit,
+        softmax: Softmax,
+        reciprocal: SumReciprocal,
+        normaliser: Normaliser,
+    ) -> None:
+        """Scores go to the softmax and, for what the tail received of them, to the tap."""
+        config, scores = self._config, score_unit.scores
+        if not self._writes:
+            wiring.connect(m, scores, softmax.scores)
+            wiring.connect(m, reciprocal.reciprocals, normaliser.reciprocals)
+            m.d.comb += self._unpacker.saliency.ready.eq(1)
+            return
+        m.submodules.tap = tap = ScoreTap(config, depth=2 * config.window)
+        m.submodules.saliency_update = update = SaliencyUpdate(config)
+        wiring.connect(m, self._unpacker.saliency, update.before)
+        wiring.connect(m, tap.received, update.received)
+        wiring.connect(m, update.after, wiring.flipped(self.saliency))
+        found = reciprocal.reciprocals
+        for source, sinks in (
+            (scores, (softmax.scores, tap.scores)),
+            (found, (normaliser.reciprocals, tap.reciprocals)),
+        ):
+            one, other = sinks
+            m.d.comb += [
+                one.valid.eq(source.valid & other.ready),
+                other.valid.eq(source.valid & one.ready),
+                source.ready.eq(one.ready & other.ready),
+            ]
+        token = Signal(range(config.chunk))
+        with m.If(scores.valid & scores.ready):
+            m.d.sync += token.eq(token + 1)
+        m.d.comb += [
+            softmax.scores.payload.eq(scores.payload),
+            tap.scores.payload.score.eq(scores.payload.score),
+            tap.scores.payload.kept.eq(score_unit.salient),
+            tap.scores.payload.last.eq(scores.payload.last & (token == config.chunk - 1)),
+            tap.scores.payload.slot.eq(scores.payload.slot),
+            normaliser.reciprocals.payload.eq(found.payload),
+            tap.reciprocals.payload.eq(found.payload),
+        ]
 
     def _connect_selection(
         self,
@@ -243,18 +343,24 @@ class AttentionCore(wiring.Component):
         ]
 
     def _connect_results(
-        self, m: Module, softmax: Softmax, normaliser: Normaliser, retire: JobRetire
+        self,
+        m: Module,
+        softmax: Softmax,
+        reciprocal: SumReciprocal,
+        normaliser: Normaliser,
+        retire: JobRetire,
     ) -> None:
-        """Statistics go to the normaliser and to the completion; output beats are counted."""
+        """Statistics go to the completion and, as reciprocals, to the normaliser."""
         m.submodules.statistics = queue = StreamFIFO(softmax.statistics.payload.shape(), depth=2)
         wiring.connect(m, queue.output, retire.statistics)
         statistics = softmax.statistics
         m.d.comb += [
             queue.input.payload.eq(statistics.payload),
-            queue.input.valid.eq(statistics.valid & normaliser.statistics.ready),
-            normaliser.statistics.payload.sum.eq(statistics.payload.sum),
-            normaliser.statistics.valid.eq(statistics.valid & queue.input.ready),
-            statistics.ready.eq(queue.input.ready & normaliser.statistics.ready),
+            queue.input.valid.eq(statistics.valid & reciprocal.sums.ready),
+            reciprocal.sums.payload.sum.eq(statistics.payload.sum),
+            reciprocal.sums.payload.maximum.eq(statistics.payload.maximum),
+            reciprocal.sums.valid.eq(statistics.valid & queue.input.ready),
+            statistics.ready.eq(queue.input.ready & reciprocal.sums.ready),
         ]
         sent = Signal()
         wiring.connect(m, normaliser.output, wiring.flipped(self.output))

@@ -34,6 +34,7 @@ class JobIntake(wiring.Component):
     load : stream of a slot number, taken when the slot's queries are complete
     planned : stream of ``planned_job``
     ticket : stream of ``ticket_layout``, in the order of the descriptors
+    ticket_mode : out, with ``ticket``: the mode as the descriptor has it, legal or not
     retired : in, for one cycle: the oldest slot is free again
     query_scale : out, FP16 of every (slot, row)
     value_scale : out, FP16 of every slot, for the dense modes
@@ -53,6 +54,7 @@ class JobIntake(wiring.Component):
                 "load": Out(stream.Signature(slot)),
                 "planned": Out(stream.Signature(planned_job(config))),
                 "ticket": Out(stream.Signature(ticket_layout(config))),
+                "ticket_mode": Out(8),
                 "retired": In(1),
                 "query_scale": Out(scales),
                 "value_scale": Out(data.ArrayLayout(FP16_BITS, jobs)),
@@ -90,7 +92,9 @@ class JobIntake(wiring.Component):
             chunks.eq(closed >> chunk_shift),
             tail.eq(job.context - closed),
             base_blocks.eq((chunks + config.chunk - 1) >> chunk_shift),
-            tail_blocks.eq((tail + config.chunk - 1) >> chunk_shift),
+            tail_blocks.eq(
+                Mux(windows == 0, (tail + config.chunk - 1) >> chunk_shift, layout.tail_blocks)
+            ),
         ]
 
         ends = Signal(data.ArrayLayout(ADDRESS_BITS + 1, 3))
@@ -139,6 +143,7 @@ class JobIntake(wiring.Component):
             self.ticket.payload.job_id.eq(job.job_id),
             self.ticket.payload.slot.eq(slot),
             self.ticket.payload.status.eq(status),
+            self.ticket_mode.eq(job.mode),
         ]
         advance = Signal()
         m.d.sync += in_flight.eq(in_flight + advance - self.retired)

@@ -2,7 +2,7 @@
 
 from enum import IntEnum
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, ValueLike
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,11 +12,13 @@ from hw.formats import FP16_BITS, KVFormat, StepKind
 
 
 class Section(IntEnum):
-    """Part of a key block."""
+    """Part of a key block; a base key block has scales and codes only."""
 
-    KEY_SCALES = 0
-    VALUE_SCALES = 1
-    CODES = 2
+    SALIENCY = 0
+    KEY_SCALES = 1
+    VALUE_SCALES = 2
+    PADDING = 3
+    CODES = 4
 
 
 class KeyUnpacker(wiring.Component):
@@ -26,7 +28,7 @@ class KeyUnpacker(wiring.Component):
 
     The scales of a block come first, make no steps, and are held until its last code beat has gone;
     a dense block has none. Base keys that the block has not yet are dropped; absent tokens of a
-    tail block pass, marked not present.
+    tail block pass, marked not present, with scales of 0 whatever the memory holds.
 
     Parameters
     ----------
@@ -37,6 +39,7 @@ class KeyUnpacker(wiring.Component):
     header : stream of ``segment_header``; taken with the segment's last beat
     beats : stream of ``BEAT``
     work : stream of ``work_layout``
+    saliency : stream of 16 bytes, the saliency section of each tail block
     """
 
     def __init__(self, config: AttentionConfig) -> None:
@@ -46,6 +49,7 @@ class KeyUnpacker(wiring.Component):
                 "header": In(stream.Signature(segment_header(config))),
                 "beats": In(stream.Signature(BEAT)),
                 "work": Out(stream.Signature(work_layout(config))),
+                "saliency": Out(stream.Signature(BEAT_BITS)),
             }
         )
 
@@ -57,6 +61,9 @@ class KeyUnpacker(wiring.Component):
         pairs_per_beat = BEAT_BYTES * 8 // PAIR.size
         scale_beats = layout.key_scale_bytes // BEAT_BYTES
         value_scale_beats = layout.tail_scale_bytes // BEAT_BYTES
+        saliency_beats = layout.saliency_bytes // BEAT_BYTES
+        sections = layout.saliency_bytes + layout.key_scale_bytes + layout.tail_scale_bytes
+        padding_beats = (layout.tail_header_bytes - sections) // BEAT_BYTES
         scales_per_beat = min(config.chunk, BEAT_BYTES * 8 // FP16_BITS)
         beats_per_key = config.head_dim // BEAT_BYTES
         beats_per_group = config.group // BEAT_BYTES
@@ -69,7 +76,7 @@ class KeyUnpacker(wiring.Component):
 
         pairs = Signal(data.ArrayLayout(PAIR, scale_beats * pairs_per_beat))
         value_scales = Signal(data.ArrayLayout(FP16_BITS, config.chunk))
-        scale_beat = Signal(range(max(2, scale_beats)))
+        scale_beat = Signal(range(max(2, scale_beats, saliency_beats)))
         #: Steps of the key that have gone.
         code_step = Signal(range(2 * beats_per_key))
         key = Signal(range(config.chunk))
@@ -128,19 +135,29 @@ class KeyUnpacker(wiring.Component):
             work.payload.key.first.eq(header.first & (tail | (key == 0))),
             work.payload.key.last.eq(header.last & (tail | last_present)),
             # What an earlier block left behind is no scale of a dense key.
-            work.payload.pairs[0].eq(Mux(header.dense, 0, flat[pair_index].as_value())),
+            work.payload.pairs[0].eq(Mux(header.dense | ~present, 0, flat[pair_index].as_value())),
             work.payload.key.value_scale.eq(
                 Mux(
-                    tail & ~header.dense,
+                    tail & ~header.dense & present,
                     Array([value_scales[i] for i in range(config.chunk)])[key],
                     0,
                 )
             ),
         ]
 
+        m.d.comb += self.saliency.payload.eq(beats.payload.data)
         take = beats.valid & beats.ready
-        section = Signal(Section)
+        state = Signal(Section)
+        section = Mux(~tail & (state == Section.SALIENCY), Section.KEY_SCALES, state)
         m.d.comb += self.header.ready.eq(take & beats.payload.last)
+
+        def count(size: int, following: ValueLike) -> None:
+            """Count the beat in a section of ``size`` beats; behind it comes ``following``."""
+            m.d.sync += scale_beat.eq(scale_beat + 1)
+            with m.If(scale_beat == size - 1):
+                m.d.sync += [scale_beat.eq(0), state.eq(following)]
+
+        after_scales = Section.PADDING if padding_beats else Section.CODES
         with m.If((section == Section.CODES) | header.dense):
             m.d.comb += [
                 work.valid.eq(beats.valid & self.header.valid & needed),
@@ -154,7 +171,14 @@ class KeyUnpacker(wiring.Component):
                         m.d.sync += padding.eq(1)
                 with m.If(beats.payload.last & beat_end):
                     m.d.sync += [padding.eq(0), key.eq(0), code_step.eq(0)]
-                    m.d.sync += section.eq(Section.KEY_SCALES)
+                    m.d.sync += state.eq(Section.SALIENCY)
+        with m.Elif(section == Section.SALIENCY):
+            m.d.comb += [
+                self.saliency.valid.eq(beats.valid & self.header.valid),
+                beats.ready.eq(self.header.valid & self.saliency.ready),
+            ]
+            with m.If(take):
+                count(saliency_beats, Section.KEY_SCALES)
         with m.Elif(section == Section.KEY_SCALES):
             m.d.comb += beats.ready.eq(self.header.valid)
             with m.If(take):
@@ -165,11 +189,8 @@ class KeyUnpacker(wiring.Component):
                             m.d.sync += pairs.as_value()[
                                 first * PAIR.size : (first + pairs_per_beat) * PAIR.size
                             ].eq(beats.payload.data)
-                m.d.sync += scale_beat.eq(scale_beat + 1)
-                with m.If(scale_beat == scale_beats - 1):
-                    m.d.sync += scale_beat.eq(0)
-                    m.d.sync += section.eq(Mux(tail, Section.VALUE_SCALES, Section.CODES))
-        with m.Else():
+                count(scale_beats, Mux(tail, Section.VALUE_SCALES, Section.CODES))
+        with m.Elif(section == Section.VALUE_SCALES):
             m.d.comb += beats.ready.eq(1)
             with m.If(take):
                 bits = scales_per_beat * FP16_BITS
@@ -178,9 +199,12 @@ class KeyUnpacker(wiring.Component):
                         m.d.sync += value_scales.as_value()[i * bits : (i + 1) * bits].eq(
                             beats.payload.data
                         )
-                m.d.sync += scale_beat.eq(scale_beat + 1)
-                with m.If(scale_beat == value_scale_beats - 1):
-                    m.d.sync += [scale_beat.eq(0), section.eq(Section.CODES)]
+                count(value_scale_beats, after_scales)
+        if padding_beats:
+            with m.Elif(section == Section.PADDING):
+                m.d.comb += beats.ready.eq(1)
+                with m.If(take):
+                    count(padding_beats, Section.CODES)
         return m
 
 

@@ -81,7 +81,8 @@ def segment_header(config: AttentionConfig) -> data.StructLayout:
             "slot": slot_bits(config),
             #: Keys of the block that exist, less one.
             "present_less_one": range(config.chunk),
-            #: Codes of a dense cache; 16-bit rather than 8-bit codes of dense keys or any values.
+            #: Keys or values of a dense cache; 16-bit rather than 8-bit codes of dense keys or any
+            #: values.
             "dense": 1,
             "wide": 1,
             #: First and last segment of the pass (base keys), first and last unit (formal pass).

@@ -29,6 +29,7 @@ class ScoreUnit(wiring.Component):
     value_scale : in, FP16 of every slot, for the dense modes
     candidates : stream of ``candidate``, chunk after chunk of each job
     scores : stream of ``score_item``
+    salient : out, with ``scores``: the token is one of a compressed cache's tail
     """
 
     def __init__(self, config: AttentionConfig) -> None:
@@ -41,6 +42,7 @@ class ScoreUnit(wiring.Component):
                 "value_scale": In(data.ArrayLayout(FP16_BITS, config.jobs_in_flight)),
                 "candidates": Out(stream.Signature(candidate(config))),
                 "scores": Out(stream.Signature(score_item(config))),
+                "salient": Out(1),
             }
         )
 
@@ -118,6 +120,7 @@ class ScoreUnit(wiring.Component):
                 Mux(key.dense, Array(list(self.value_scale))[key.slot], key.value_scale)
             ),
             scores.payload.tail.eq(key.tail),
+            self.salient.eq(key.tail & key.present & ~key.dense),
             scores.payload.first.eq(key.first),
             scores.payload.last.eq(key.last),
             scores.payload.slot.eq(key.slot),

@@ -18,8 +18,8 @@ class Sequencer(wiring.Component):
     the next job are read before the formal pass of the current one, so that selection has a whole
     pass of time. Within the formal pass: the keys of unit ``u + 1`` are read before the values of
     unit ``u``, so that the softmax has a unit of time. A formal pass starts with the tail, which
-    needs no selection. The value scales of a group are read before the values of the first of its
-    chunks that follow each other.
+    needs no selection, from its oldest block around the ring. The value scales of a group are read
+    before the values of the first of its chunks that follow each other.
 
     Parameters
     ----------
@@ -113,12 +113,18 @@ class Sequencer(wiring.Component):
                 with m.Case(mode):
                     m.d.comb += [sizes[0].eq(keys), sizes[1].eq(values)]
         key_bytes, value_bytes = sizes
+        # The ring begins in its middle after an odd number of closed windows.
+        half_ring = layout.tail_blocks // 2
+        second_half = (formal.chunks >> (half_ring.bit_length() - 1)) & 1
+        tail_block = Signal(range(layout.tail_blocks))
         wide_values = Mux(dense, formal.mode == Mode.DENSE16, config.tail_value_bits == 16)
 
         #: The unit whose values are to be read after the next unit's keys.
         value_due = Signal()
         value_tail = Signal()
         value_address = Signal(32)
+        #: The values of the tail block whose keys were read last.
+        own_values = Signal(32)
         keys_done = Signal()
 
         #: The value group of the unit whose keys were read last, where its scales lie, and whether
@@ -134,7 +140,8 @@ class Sequencer(wiring.Component):
         def emit_values() -> None:
             with m.If(value_tail):
                 size = value_bytes // BURST_BYTES
-                emit(SegmentKind.TAIL_VALUES, value_address, size, whole, wide=wide_values)
+                flags = {"dense": dense, "wide": wide_values}
+                emit(SegmentKind.TAIL_VALUES, value_address, size, whole, **flags)
             with m.Else():
                 size = layout.value_bytes // BURST_BYTES
                 emit(SegmentKind.VALUES, value_address, size, whole)
@@ -159,7 +166,11 @@ class Sequencer(wiring.Component):
                 with m.Elif(has_formal):
                     m.d.sync += [
                         left.eq(formal.tail),
-                        where.eq(formal.tail_address),
+                        where.eq(
+                            formal.tail_address
+                            + Mux(second_half, half_ring * layout.tail_block_bytes, 0)
+                        ),
+                        tail_block.eq(Mux(second_half, half_ring, 0)),
                         first.eq(1),
                         value_due.eq(0),
                         keys_done.eq(0),
@@ -194,7 +205,15 @@ class Sequencer(wiring.Component):
                     emit(SegmentKind.TAIL_KEYS, where, key_bytes // BURST_BYTES, present, **flags)
                     m.d.sync += [
                         left.eq(Mux(last_block, 0, left - config.chunk)),
-                        where.eq(where + key_bytes + value_bytes),
+                        where.eq(
+                            Mux(
+                                ~dense & (tail_block == layout.tail_blocks - 1),
+                                formal.tail_address,
+                                where + key_bytes + value_bytes,
+                            )
+                        ),
+                        tail_block.eq(tail_block + 1),
+                        own_values.eq(where + key_bytes),
                         first.eq(0),
                         keys_done.eq(flags["last"]),
                     ]
@@ -207,7 +226,7 @@ class Sequencer(wiring.Component):
                     m.d.sync += [
                         value_due.eq(1),
                         value_tail.eq(1),
-                        value_address.eq(where - value_bytes),
+                        value_address.eq(own_values),
                     ]
                     with m.If(keys_done):
                         m.next = "LAST_VALUES"

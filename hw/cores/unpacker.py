@@ -5,25 +5,33 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.arithmetic import fp16_is_finite
-from hw.config import AttentionConfig
+from hw.config import BEAT_BITS, AttentionConfig
 from hw.cores.delta_unpacker import DeltaUnpacker
 from hw.cores.key_unpacker import KeyUnpacker
 from hw.cores.lanes import LANES
 from hw.cores.payloads import BEAT, SegmentKind, segment_header, slot_bits, work_layout
+from hw.cores.tile_transposer import TileTransposer
 from hw.cores.value_unpacker import ValueUnpacker
 from hw.counters import Counter
 from hw.formats import StepKind
 from hw.streams import StreamFIFO, StreamRegister
 
+#: Headers of segments with beats in the transposer, which has room for ``4 C``: the shortest
+#: segments have 4 beats with C = 4, and more with larger chunks.
+_IN_TRANSPOSER = 8
+
 
 class Unpacker(wiring.Component):
-    """Latency 1 cycle from a beat of bytes, 2 from a scale beat of values, 3 or 4 from deltas.
+    """Latency that of `TileTransposer` and 1 cycle from a beat of bytes.
 
-    One beat a cycle, also across segments, and one step a cycle: a segment whose beats are steps
-    waits behind a delta record that has more steps than beats. A header goes one cycle ahead.
+    2 instead of 1 from a scale beat of values, 3 or 4 from deltas. One beat a cycle, also across
+    segments, and one step a cycle: a segment whose beats are steps waits behind a delta record that
+    has more steps than beats. A header goes one cycle ahead.
 
-    Routes the beats of each segment to the unpacker of its kind and merges their steps in the order
-    of the segments, so that one record may still be coming out while the next one comes in.
+    Tiles of tail values become the beats of a dense block ahead of everything else, so that other
+    beats fill the time that a tile takes. Then the beats of each segment go to the unpacker of its
+    kind, and their steps are merged in the order of the segments, so that one record may still be
+    coming out while the next one comes in.
 
     Parameters
     ----------
@@ -34,6 +42,7 @@ class Unpacker(wiring.Component):
     header : stream of ``segment_header``, one per segment, in order
     beats : stream of ``BEAT``; ``last`` ends a segment
     work : stream of ``work_layout``
+    saliency : stream of 16 bytes, the saliency section of each tail block
     memory_error, scale_error : out
         For one cycle: the job in ``*_slot`` got a beat with ``error``, or a number that is not
         finite.
@@ -51,6 +60,7 @@ class Unpacker(wiring.Component):
                 "header": In(stream.Signature(segment_header(config))),
                 "beats": In(stream.Signature(BEAT)),
                 "work": Out(stream.Signature(work_layout(config))),
+                "saliency": Out(stream.Signature(BEAT_BITS)),
                 "memory_error": Out(1),
                 "memory_error_slot": Out(slot),
                 "scale_error": Out(1),
@@ -61,9 +71,27 @@ class Unpacker(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        beats, header = self.beats, self.header
+
+        # A header goes to the transposer with its beats, and on when they have passed it.
+        m.submodules.transposer = transposer = TileTransposer(config)
+        m.submodules.tiles = tiles = StreamFIFO(1, depth=2)
+        m.submodules.headers = headers = StreamFIFO(segment_header(config), depth=_IN_TRANSPOSER)
+        wiring.connect(m, wiring.flipped(self.beats), transposer.input)
+        wiring.connect(m, tiles.output, transposer.tiles)
+        both = self.header.valid & tiles.input.ready & headers.input.ready
+        m.d.comb += [
+            tiles.input.payload.eq(
+                (self.header.payload.kind == SegmentKind.TAIL_VALUES) & ~self.header.payload.dense
+            ),
+            tiles.input.valid.eq(both),
+            headers.input.payload.eq(self.header.payload),
+            headers.input.valid.eq(both),
+            self.header.ready.eq(both),
+        ]
+        beats, header = transposer.output, headers.output
 
         m.submodules.keys = keys = KeyUnpacker(config)
+        wiring.connect(m, keys.saliency, wiring.flipped(self.saliency))
         m.submodules.deltas = deltas = DeltaUnpacker(config)
         m.submodules.values = values = ValueUnpacker(config)
         units: dict[int, KeyUnpacker | DeltaUnpacker | ValueUnpacker] = {
@@ -177,8 +205,8 @@ class Unpacker(wiring.Component):
             self.memory_error_slot.eq(route.output.payload.slot),
             self.scale_error.eq(merged.valid & merged.ready & ~finite),
             self.scale_error_slot.eq(merged.payload.key.slot),
-            self.beats_taken.event.eq(take),
-            self.starved.event.eq(routed & ~beats.valid),
-            self.blocked.event.eq(beats.valid & ~beats.ready),
+            self.beats_taken.event.eq(self.beats.valid & self.beats.ready),
+            self.starved.event.eq(tiles.output.valid & ~self.beats.valid),
+            self.blocked.event.eq(self.beats.valid & ~self.beats.ready),
         ]
         return m

@@ -23,6 +23,7 @@ from hw.accelerator_config import (
 from hw.config import AttentionConfig, ConfigError
 from hw.config_file import DEFAULT_PRESET, choose_config
 from hw.cores.attention_core import AttentionCore
+from hw.cores.decode_core import DecodeCore
 from hw.memory.dram import StandardError
 from hw.memory.kv_mmu.config import MmuConfig
 from hw.tools.area import KEPT_BITS, AreaError, AreaReport, measure
@@ -36,10 +37,15 @@ from hw.tools.quote import (
     result_of,
     timing_table,
 )
-from hw.tools.verilog import emit
+from hw.tools.verilog import Core, emit
 
 TOP = "attention_core"
 SYSTEM = "accelerator"
+#: Tops that are one core.
+CORES: dict[str, Callable[[AttentionConfig], Core]] = {
+    TOP: AttentionCore,
+    "decode_core": DecodeCore,
+}
 
 
 class Refused(click.ClickException):
@@ -118,10 +124,11 @@ def main() -> None:
 )
 @click.option(
     "--top",
-    type=click.Choice([TOP, SYSTEM]),
+    type=click.Choice([*CORES, SYSTEM]),
     default=TOP,
     show_default=True,
-    help="The core alone, or slices with MMU behind a distributor and in front of their memory.",
+    help="A core that reads its caches, or one that writes them, too; or slices with MMU behind a "
+    "distributor and in front of their memory.",
 )
 @_of_the_system
 def verilog_command(
@@ -134,11 +141,12 @@ def verilog_command(
 ) -> None:
     """Write Verilog, SystemVerilog package, JSON sidecar and register map to OUTPUT/<name>.
 
-    With --sram they go to OUTPUT/<name>-sram, with the file of the wrappers. An accelerator goes to
-    OUTPUT/accelerator-<name>-<memory>-<slices>.
+    With --sram they go to OUTPUT/<name>-sram, with the file of the wrappers. Other tops have their
+    name in front, an accelerator also memory and slices behind.
     """
     console = Console()
-    folder, component, described = config.name, None, None
+    folder, described = _folder(config, top), None
+    component: Core
     try:
         if top == SYSTEM:
             chosen = choose_system(config, **system)
@@ -147,11 +155,13 @@ def verilog_command(
             component = Accelerator(chosen)
         elif system:
             raise ConfigError(f"{next(iter(system))} goes with --top {SYSTEM} only")
+        else:
+            component = CORES[top](config)
     except (ConfigError, StandardError) as error:
         raise Refused(str(error)) from error
     with step(f"elaborating {top} ({config.name})"):
         files = emit(
-            component or AttentionCore(config),
+            component,
             top,
             sram_bits=sram_bits if sram else None,
             system=described,
@@ -172,14 +182,14 @@ def verilog_command(
     type=click.Path(path_type=Path),
     help="Cell library; without it the unit is the two-input NAND gate.",
 )
-def area_command(config: AttentionConfig, output: Path, liberty: Path | None) -> None:
+@click.option("--top", type=click.Choice(list(CORES)), default=TOP, show_default=True)
+def area_command(config: AttentionConfig, output: Path, liberty: Path | None, top: str) -> None:
     """Synthesise every module; print areas and write OUTPUT/<name>.json."""
     console = Console()
+    name = _folder(config, top)
     try:
-        with step(f"synthesising {TOP} ({config.name}), some minutes"):
-            report = measure(
-                AttentionCore(config), TOP, output / "work" / config.name, liberty=liberty
-            )
+        with step(f"synthesising {top} ({config.name}), some minutes"):
+            report = measure(CORES[top](config), top, output / "work" / name, liberty=liberty)
     except AreaError as error:
         raise Refused(str(error)) from error
     facts = {
@@ -188,7 +198,7 @@ def area_command(config: AttentionConfig, output: Path, liberty: Path | None) ->
         "liberty": liberty.name if liberty else None,
         **report.as_json(),
     }
-    result = output / f"{config.name}.json"
+    result = output / f"{name}.json"
     result.write_text(json.dumps(facts, indent=2) + "\n")
     console.print(_table(report))
     for line in _totals(report):
@@ -207,6 +217,11 @@ def quote_command(reports: tuple[Path, ...]) -> None:
     except QuoteError as error:
         raise Refused(str(error)) from error
     click.echo(f"{GUIDE} quotes {len(kept_reports())} reports")
+
+
+def _folder(config: AttentionConfig, top: str) -> str:
+    """What the files of a core are kept under."""
+    return config.name if top == TOP else f"{top}-{config.name}"
 
 
 def _scaled(report: AreaReport, area: float) -> str:

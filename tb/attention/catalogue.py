@@ -12,8 +12,8 @@ from golden.fitted import fitted
 from golden.tensors import CASES
 from golden.user_tensors import UserTensors, user_cases
 from golden.workload import JobCase, case_from_tensors
-from hw.config import AttentionConfig, preset
-from hw.formats import KVFormat, Mode, Status, job_fields
+from hw.config import BURST_BYTES, AttentionConfig, preset
+from hw.formats import FP16_BITS, PAIR_BITS, KVFormat, Mode, Status, job_fields
 
 #: Contexts up to here are short: random tensors will do. Tests go no further than the long one.
 SHORT_CONTEXT = 1000
@@ -121,6 +121,38 @@ def mixed_cases(config: AttentionConfig, seed: int, mode: Mode) -> list[JobCase]
     return cases
 
 
+def _without_tokens(config: AttentionConfig, context: int) -> tuple[tuple[str, int, bytes], ...]:
+    """Garbage for all of the tail region that no token of a job at ``context`` fills.
+
+    The saliency is among it: nobody reads it.
+    """
+    layout = KVFormat(config)
+    c, tokens = config.chunk, layout.tokens(context)[1]
+    order = layout.tail_order(context)
+    blocks = layout.region_bytes(context)["tail"] // layout.tail_block_bytes
+    present = {block: min(c, tokens - c * place) for place, block in enumerate(order)}
+    value_scales = layout.saliency_bytes + layout.key_scale_bytes
+    tile = c * BURST_BYTES
+    #: Where sections begin and how many bytes a token has in them.
+    sections = [
+        (layout.saliency_bytes, config.groups * PAIR_BITS // 8),
+        (value_scales, FP16_BITS // 8),
+        (layout.tail_header_bytes, layout.key_code_bytes // c),
+        *(
+            (start, BURST_BYTES)
+            for start in range(layout.tail_key_bytes, layout.tail_block_bytes, tile)
+        ),
+    ]
+    found = []
+    for block in range(blocks):
+        at, held = block * layout.tail_block_bytes, present.get(block, 0)
+        found.append(("tail", at, b"\xff" * layout.saliency_bytes))
+        for start, size in sections:
+            garbage = b"\xff" * (size * (c - held))
+            found.append(("tail", at + start + size * held, garbage))
+    return tuple(found)
+
+
 def fault_cases(config: AttentionConfig, seed: int, mode: Mode) -> list[JobCase]:
     """Each refused descriptor, between jobs that must come out unharmed."""
     del mode
@@ -153,9 +185,13 @@ def fault_cases(config: AttentionConfig, seed: int, mode: Mode) -> list[JobCase]
     layout = KVFormat(config)
     # Behind the first mask and codes of the first delta record, which is behind the value scales.
     delta_scale = layout.value_scale_bytes + layout.delta_element_bits // 8 - 4
+    tail_scale = layout.tail_order(longest)[0] * layout.tail_block_bytes + layout.saliency_bytes
     poisoned: list[tuple[str, tuple[str, int, bytes]]] = [
-        ("infinite tail key scale", ("tail", 4, infinity)),
-        ("tail value scale is not a number", ("tail", layout.key_scale_bytes, nan)),
+        ("infinite tail key scale", ("tail", tail_scale + 4, infinity)),
+        (
+            "tail value scale is not a number",
+            ("tail", tail_scale + layout.key_scale_bytes, nan),
+        ),
         ("infinite delta scale", ("chunk", delta_scale, infinity)),
         (
             "minimum of the last value channel is not a number",
@@ -188,6 +224,9 @@ def fault_cases(config: AttentionConfig, seed: int, mode: Mode) -> list[JobCase]
         cases += [replace(dense, label=label, spoiled=fields, status=status), *good]
     unread = replace(good[0], label="value scale in kvo", spoiled=(("value_scale", 0x7C00),))
     cases.append(unread)
+    for case in good:
+        places = _without_tokens(config, case.cache.context)
+        cases.append(replace(case, label="garbage where no token is", poison=places))
     for label, poison in poisoned:
         bad = replace(good[0], label=label, poison=(poison,), status=Status.SCALE_NOT_FINITE)
         cases += [bad, *good]

@@ -28,6 +28,7 @@ def points() -> list[dict[str, Any]]:
     return with_speedup([measure(Point(TINY, mode, CONTEXT), 3) for mode in Mode])
 
 
+@pytest.mark.slow
 def test_figures_add_up(points: list[dict[str, Any]]) -> None:
     for point, mode in zip(points, Mode, strict=True):
         measured, derived = point["measured"], point["derived"]
@@ -42,12 +43,14 @@ def test_figures_add_up(points: list[dict[str, Any]]) -> None:
         assert point["config_hash"] == f"{TINY.config_hash:#010x}"
 
 
+@pytest.mark.slow
 def test_dense_modes_have_no_chunks(points: list[dict[str, Any]]) -> None:
     chunks = ("base keys", "deltas", "values")
     has_chunks = [any(p["derived"]["cycles_by_phase"][name] for name in chunks) for p in points]
     assert has_chunks == [True, False, False]
 
 
+@pytest.mark.slow
 def test_speedup(points: list[dict[str, Any]]) -> None:
     cycles = [p["measured"]["cycles"] for p in points]
     assert [p["derived"]["speedup_over_dense16"] for p in points] == [cycles[2] / c for c in cycles]

@@ -22,7 +22,7 @@ from golden.twin.steps import (
 )
 from hw.config import BEAT_BYTES, AttentionConfig, preset
 from hw.cores.payloads import BEAT, SegmentKind, key_tag, segment_header, work_layout
-from hw.formats import KVFormat, Mode
+from hw.formats import SALIENCY_BITS, KVFormat, Mode
 from tb.cores.side_by_side import SideBySide
 from tb.harness import Run, pack, simulate, unpack
 
@@ -114,6 +114,15 @@ class Segment:
             "wide": self.wide,
         }
         return pack(segment_header(self.config), fields)
+
+    @property
+    def saliency(self) -> list[int]:
+        """Beats of the saliency section, which only a tail key block has."""
+        if self.dense or self.kind != SegmentKind.TAIL_KEYS:
+            return []
+        section = self.data[: KVFormat(self.config).saliency_bytes]
+        starts = range(0, len(section), BEAT_BYTES)
+        return [int.from_bytes(section[at : at + BEAT_BYTES], "little") for at in starts]
 
     def beats(self, errors: Collection[int] = ()) -> list[int]:
         """The packed ``BEAT`` items; those with an index in ``errors`` are marked."""
@@ -213,7 +222,7 @@ class Cache:
         self.tail = self._tail(tail)
         self.base_bytes = pack_base_blocks(CompressedWindow(**with_bases), config)
         self.chunk_bytes = pack_chunks(window, config)
-        self.tail_bytes = pack_tail(self.tail, config)
+        self.tail_bytes = self._with_garbage(pack_tail(self.tail, tail, config))
 
     def _numbers(self, bits: int, *shape: int) -> Tensor:
         top = (1 << bits) - 1
@@ -272,7 +281,35 @@ class Cache:
             ),
             value_codes=self._numbers(c.tail_value_bits, tokens, c.head_dim) - sign,
             value_scale=self._fp16(tokens),
+            saliency=self._numbers(SALIENCY_BITS, tokens),
         )
+
+    def _with_garbage(self, region: bytes) -> bytes:
+        """The tail region with numbers that are not finite as scales of tokens that are not there.
+
+        Padding and the saliency of all tokens are garbage as well.
+        """
+        c, layout = self.config, self._layout
+        held = bytearray(region)
+        tokens = len(self.tail.value_scale) % c.chunk or c.chunk
+        for start in range(0, len(held), layout.tail_block_bytes):
+            last = start + layout.tail_block_bytes == len(held)
+            present = tokens if last else c.chunk
+            sections = (
+                (0, layout.saliency_bytes, 0),
+                (layout.saliency_bytes, layout.key_scale_bytes, present * c.groups * 4),
+                (
+                    layout.saliency_bytes + layout.key_scale_bytes,
+                    layout.tail_scale_bytes,
+                    present * 2,
+                ),
+            )
+            for at, size, kept in sections:
+                held[start + at + kept : start + at + size] = b"\xff" * (size - kept)
+            used = sum(size for _, size, _ in sections)
+            padding = layout.tail_header_bytes - used
+            held[start + used : start + layout.tail_header_bytes] = b"\xff" * padding
+        return bytes(held)
 
     def base_keys(self, block: int, slot: int = 0) -> Segment:
         """The base key block ``block``."""
@@ -359,6 +396,7 @@ class Cache:
             region[start + key_size : start + key_size + value_size],
             tail_value_steps(cache.value_codes, bits, block, config),
             slot,
+            dense=True,
             wide=wide,
         )
         return key_segment, value_segment
@@ -419,6 +457,8 @@ def play(
 ) -> Run:
     """Send segments through units with the streams ``header``, ``beats`` and ``work``; compare.
 
+    The stream ``saliency`` is compared, too, if the units have it.
+
     Parameters
     ----------
     bench, name
@@ -442,6 +482,8 @@ def play(
             for beat in segment.beats(indices)
         ]
         wanted[f"{unit}__work"] = [item for segment in sent for item in segment.work]
+        if "saliency" in bench.signature.members[unit].signature.members:
+            wanted[f"{unit}__saliency"] = [beat for segment in sent for beat in segment.saliency]
     run = simulate(
         bench,
         name=name,
@@ -455,4 +497,6 @@ def play(
             if found != expected:
                 layout = work_layout(sent[0].config)
                 assert unpack(layout, found) == unpack(layout, expected), f"{unit}, step {index}"
+        saliency = f"{unit}__saliency"
+        assert run.outputs.get(saliency) == wanted.get(saliency), unit
     return run

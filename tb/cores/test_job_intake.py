@@ -55,6 +55,7 @@ class IntakeBench(wiring.Component):
         m.d.comb += [
             self.query_scale.eq(intake.query_scale),
             self.value_scale.eq(intake.value_scale),
+            self.ticket_mode.eq(intake.ticket_mode),
             self.retire.ready.eq(ended != 0),
             intake.retired.eq(self.retire.valid & self.retire.ready),
         ]

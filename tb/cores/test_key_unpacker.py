@@ -12,7 +12,7 @@ from hw.formats import StepKind
 from tb.cores.segments import CONFIGS, EXTREMES, Cache, Segment, play
 from tb.cores.side_by_side import SideBySide
 
-#: Beats of base scales and minima before the codes.
+#: Beats of base scales and minima before the codes; the first segment is a base block.
 SCALE_BEATS = {
     "tiny": 4,
     "lm": 4,
@@ -51,7 +51,7 @@ def test_segments(stall: float, seed: int) -> None:
     play(bench(), "key_unpacker", segments(seed), stall=stall, seed=seed)
 
 
-@pytest.mark.parametrize("stream", ["header", "beats", "work"])
+@pytest.mark.parametrize("stream", ["header", "beats", "work", "saliency"])
 def test_stalls_on_one_stream(stream: str, seed: int) -> None:
     print(f"seed {seed}")
     stall = {f"{name}__{stream}": 0.9 for name in CONFIGS}
@@ -77,4 +77,4 @@ def test_exact_cycles(name: str) -> None:
     if name == "wide":
         two_steps = sum(len(s.work) for s in found if s.steps.kind is StepKind.KEY_DIGITS) // 2
     assert run.cycles == 1 + beats + two_steps
-    assert run.first_output_cycle == {f"{name}__work": 1 + SCALE_BEATS[name]}
+    assert run.first_output_cycle[f"{name}__work"] == 1 + SCALE_BEATS[name]

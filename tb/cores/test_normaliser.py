@@ -10,7 +10,8 @@ from torch import Tensor
 
 from golden.twin.normaliser import bit_length, normalise, reciprocal
 from hw.config import AttentionConfig, preset
-from hw.cores.normaliser import OUTPUT_LAYOUT, Normaliser, accumulator_layout, sums_layout
+from hw.cores.normaliser import OUTPUT_LAYOUT, Normaliser, accumulator_layout
+from hw.cores.sum_reciprocal import reciprocal_layout
 from tb.harness import pack, payload_widths, simulate, unpack
 
 CONFIGS = {
@@ -19,8 +20,8 @@ CONFIGS = {
     "rows3_channels96": replace(preset("tiny"), rows=3, head_dim=96),
     "values4": replace(preset("tiny"), value_bits=4),
 }
-#: Cycles from the transfer of a job's sums to the first channel, from there to the first output.
-DIVIDE, FINISH = 20, 6
+#: Cycles from the transfer of a reciprocal to the first channel, from there to the first output.
+START, FINISH = 1, 6
 
 
 @cache
@@ -68,8 +69,13 @@ def make_jobs(config: AttentionConfig, seed: int, count: int) -> Jobs:
 def items(config: AttentionConfig, jobs: Jobs) -> dict[str, list[int]]:
     """The input streams of the jobs."""
     quads = jobs.accumulator.reshape(-1, 4).tolist()
+    factor, shift = (x.flatten().tolist() for x in reciprocal(config, jobs.sums))
+    row = reciprocal_layout(config)
     return {
-        "statistics": [pack(sums_layout(config), {"sum": row}) for row in jobs.sums.tolist()],
+        "reciprocals": [
+            pack(row, {"maximum": 0, "reciprocal": f, "shift": s})
+            for f, s in zip(factor, shift, strict=True)
+        ],
         "accumulator": [pack(accumulator_layout(config), {"value": quad}) for quad in quads],
     }
 
@@ -91,11 +97,10 @@ def check(name: str, jobs: Jobs, **options: Any) -> Any:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_derived_widths(name: str) -> None:
-    config = CONFIGS[name]
     # In a dense mode tiny attends to 256 tokens at most, lm to 2048.
     sum_bits, accumulator_bits = {"lm": (32, 53), "values4": (29, 54)}.get(name, (29, 50))
     assert payload_widths(device(name)) == {
-        "statistics": sum_bits * config.rows,
+        "reciprocals": 13 + 17 + (sum_bits - 16).bit_length(),
         "accumulator": 4 * accumulator_bits,
         "output": 4 * 32,
     }
@@ -105,22 +110,22 @@ def test_derived_widths(name: str) -> None:
 def test_random_jobs_at_full_pace(name: str, seed: int) -> None:
     config, count = CONFIGS[name], 40
     run = check(name, make_jobs(config, seed, count))
-    # The sums are transferred in cycle 1; then the multiplier never waits for the divider.
-    first = 1 + DIVIDE + FINISH
+    # The first reciprocal is transferred in cycle 1; then the multiplier never waits.
+    first = 1 + START + FINISH
     assert run.first_output_cycle == {"output": first}
     assert run.cycles == first + count * config.rows * config.head_dim - 4 + 1
 
 
 @pytest.mark.parametrize(
     "stall",
-    [0.5, 0.9, {"statistics": 0.99}, {"accumulator": 0.9}, {"output": 0.9}],
+    [0.5, 0.9, {"reciprocals": 0.99}, {"accumulator": 0.9}, {"output": 0.9}],
     ids=str,
 )
 def test_stalls(stall: Any, seed: int) -> None:
     check("tiny", make_jobs(CONFIGS["tiny"], seed, 6), stall=stall, seed=seed)
 
 
-@pytest.mark.parametrize("cycle", [3, 22, 27, 90])
+@pytest.mark.parametrize("cycle", [3, 8, 27, 90])
 def test_reset_in_flight(cycle: int, seed: int) -> None:
     check("tiny", make_jobs(CONFIGS["tiny"], seed, 4), stall=0.3, seed=seed, reset_at=cycle)
 

@@ -208,22 +208,23 @@ def test_twin_of_a_hand_worked_job() -> None:
     job = PlannedJob.at(33, config, slot=3, addresses=(0x1000, 0x2000, 0x3000))
     found = sequence([(job, [1, 0])], config)
     layout = KVFormat(config)
-    # Base block: 8 keys of 2 groups (64 B) and 32 codes each (256 B). Tail keys: 16 B more, padded;
-    # tail values: 8 tokens of 32 channels of 2 B. The group: 128 B of value scales, then chunk by
+    # Base block: 8 keys of 2 groups (64 B) and 32 codes each (256 B). Tail keys: 32 B of saliency
+    # and 16 B of scales more, padded; tail values: 8 tokens of 32 channels of 2 B. Token 16 is the
+    # first of block 2 of four. The group: 128 B of value scales, then chunk by
     # chunk 14 elements of deltas with 56 bits (98 B), and value codes (100 B), padded.
     sizes = (layout.base_block_bytes, layout.tail_key_bytes, layout.tail_value_bytes)
-    assert sizes == (320, 352, 512)
+    assert sizes == (320, 384, 512)
     assert (layout.value_scale_bytes, layout.delta_bytes, layout.value_bytes) == (128, 128, 128)
     lines = [(s.kind, s.address, s.bursts, s.present_less_one, s.first, s.last) for s in found]
     assert lines == [
         ("BASE_KEYS", 0x1000, 10, 1, True, True),
-        ("TAIL_KEYS", 0x3000, 11, 7, True, False),
-        ("TAIL_KEYS", 0x3000 + 864, 11, 7, False, False),
-        ("TAIL_VALUES", 0x3000 + 352, 16, 7, False, False),
-        ("TAIL_KEYS", 0x3000 + 2 * 864, 11, 0, False, False),
-        ("TAIL_VALUES", 0x3000 + 864 + 352, 16, 7, False, False),
+        ("TAIL_KEYS", 0x3000 + 2 * 896, 12, 7, True, False),
+        ("TAIL_KEYS", 0x3000 + 3 * 896, 12, 7, False, False),
+        ("TAIL_VALUES", 0x3000 + 2 * 896 + 384, 16, 7, False, False),
+        ("TAIL_KEYS", 0x3000, 12, 0, False, False),
+        ("TAIL_VALUES", 0x3000 + 3 * 896 + 384, 16, 7, False, False),
         ("DELTAS", 0x2000 + 128 + 256, 4, 7, False, False),
-        ("TAIL_VALUES", 0x3000 + 2 * 864 + 352, 16, 7, False, False),
+        ("TAIL_VALUES", 0x3000 + 384, 16, 7, False, False),
         ("DELTAS", 0x2000 + 128, 4, 7, False, True),
         ("VALUE_SCALES", 0x2000, 4, 7, False, False),
         ("VALUES", 0x2000 + 128 + 256 + 128, 4, 7, False, False),

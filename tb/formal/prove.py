@@ -122,7 +122,7 @@ def prove(
     bench: Bench,
     *,
     cycles: int | None = None,
-    seconds: int = 60,
+    seconds: int = 600,
     free_memories: bool = False,
 ) -> Proof:
     """Prove every check of ``bench``, and print the proof's method, size and time.

@@ -17,10 +17,13 @@ from amaranth.hdl import Cat, Const, ValueLike
 from amaranth.lib import wiring
 
 from hw.config import AttentionConfig, preset
+from hw.cores.compressor.sharing import AppenderShare, CloserShare
 from hw.cores.contribution_merge import ContributionMerge
 from hw.cores.delta_unpacker import DeltaUnpacker
 from hw.cores.dot_collector import DotCollector
 from hw.cores.gearbox import Gearbox
+from hw.cores.job_admission import JobAdmission
+from hw.cores.job_finish import JobFinish
 from hw.cores.job_intake import JobIntake
 from hw.cores.job_retire import JobRetire
 from hw.cores.key_accumulator import KeyAccumulator
@@ -33,6 +36,8 @@ from hw.cores.score_unit import ScoreUnit
 from hw.cores.selector import Selector
 from hw.cores.sequencer import Sequencer
 from hw.cores.softmax import Softmax
+from hw.cores.sum_reciprocal import SumReciprocal
+from hw.cores.tile_transposer import TileTransposer
 from hw.cores.unpacker import Unpacker
 from hw.cores.value_accumulator import ValueAccumulator
 from hw.cores.value_unpacker import ValueUnpacker
@@ -40,7 +45,9 @@ from hw.distributor import JobDistributor
 from hw.memory.arbiter import ChannelArbiter
 from hw.memory.axi import AxiMaster
 from hw.memory.fetch import Fetch
+from hw.memory.read_merge import ReadMerge
 from hw.memory.reorder_buffer import ReorderBuffer
+from hw.memory.write_merge import WriteMerge
 from tb.formal.bench import Bench
 from tb.formal.cone import inputs_of_valid
 from tb.formal.mutant import mutant
@@ -88,6 +95,7 @@ def scale_bank(config: AttentionConfig) -> ScaleBank:
 
 FAST: list[Callable[[AttentionConfig], wiring.Component]] = [
     gearbox,
+    JobFinish,
     JobRetire,
     OperandSelect,
 ]
@@ -106,6 +114,8 @@ SLOW: list[Callable[[AttentionConfig], wiring.Component]] = [
     ScoreUnit,
     Sequencer,
     Softmax,
+    SumReciprocal,
+    TileTransposer,
     Unpacker,
     ValueAccumulator,
     ValueUnpacker,
@@ -149,6 +159,14 @@ def job_distributor(_config: AttentionConfig) -> JobDistributor:
     return two_slices()
 
 
+def read_merge(_config: AttentionConfig) -> ReadMerge:
+    return ReadMerge(2, tag_bits=1)
+
+
+def write_merge(_config: AttentionConfig) -> WriteMerge:
+    return WriteMerge(2, tag_bits=1)
+
+
 #: Units with a test of their own for the rest of the rule.
 OTHERS: list[Callable[[AttentionConfig], wiring.Component]] = [
     Selector,
@@ -157,15 +175,24 @@ OTHERS: list[Callable[[AttentionConfig], wiring.Component]] = [
     channel_arbiter,
     axi_master,
     job_distributor,
+    read_merge,
+    write_merge,
+    AppenderShare,
+    CloserShare,
+    JobAdmission,
 ]
 
 
 def shown_payload(unit: wiring.Component, name: str) -> ValueLike | None:
     """What stands for the payload of an output stream; None for all of it.
 
+    Of a beat a bit of each of four bytes: the others are like them.
     Of sums that the collector may add in the cycle of the offer, the two lowest bits: why a carry
     chain gives the same number again is not for a solver to find out.
     """
+    if isinstance(unit, TileTransposer):
+        beat = unit.output.payload
+        return Cat(beat.error, beat.last, *(beat.data[8 * i] for i in range(4)))
     if not isinstance(unit, DotCollector):
         return None
     if name == "tail":

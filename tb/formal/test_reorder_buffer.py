@@ -100,6 +100,7 @@ def ordering(buffer: ReorderBuffer, config: AttentionConfig, *, each_once: bool 
 SMALLEST = SmallConfig(memory_tags=2, reorder_beats=4)
 
 
+@pytest.mark.slow
 def test_reorder_buffer() -> None:
     """For all time, by property directed reachability; 77 flip-flops."""
     prove(ordering(ReorderBuffer(SMALLEST), SMALLEST))

@@ -20,12 +20,16 @@ PUBLISHED = AttentionConfig(head_dim=128, rows=1)
             preset("tiny"),
             {
                 "key_scale_bytes": 64,  # 8 keys x 2 groups x 4 B
+                "saliency_bytes": 32,  # 8 tokens x 4 B
                 "tail_scale_bytes": 16,  # 8 tokens x 2 B
+                "tail_header_bytes": 128,  # 32 + 64 + 16 = 112, to a burst
                 "key_code_bytes": 256,  # 8 keys x 32 channels
                 "base_block_bytes": 320,
-                "tail_key_bytes": 352,  # 64 + 16 + 256 = 336, to a burst
+                "tail_key_bytes": 384,  # 128 + 256
+                "value_tile_channels": 16,
                 "tail_value_bytes": 512,  # 8 tokens x 32 channels x 2 B
-                "tail_block_bytes": 864,
+                "tail_block_bytes": 896,
+                "tail_blocks": 4,
                 "delta_element_bits": 56,  # 16 mask + 4 x 2 codes + 32
                 "delta_elements": 14,  # 7 tokens x 2 groups
                 "delta_bytes": 128,  # 98, to a burst
@@ -44,9 +48,10 @@ PUBLISHED = AttentionConfig(head_dim=128, rows=1)
                 "tail_scale_bytes": 16,
                 "key_code_bytes": 512,
                 "base_block_bytes": 576,
-                "tail_key_bytes": 608,  # 592, to a burst
+                "tail_key_bytes": 640,  # 128 + 512
                 "tail_value_bytes": 1024,
-                "tail_block_bytes": 1632,
+                "tail_block_bytes": 1664,
+                "tail_blocks": 16,
                 "delta_element_bits": 80,  # 32 mask + 8 x 2 codes + 32
                 "delta_elements": 14,
                 "delta_bytes": 160,  # 140, to a burst
@@ -70,7 +75,10 @@ PUBLISHED = AttentionConfig(head_dim=128, rows=1)
                 "group_bytes": 3328,
             },
         ),
-        (replace(preset("tiny"), tail_value_bits=8), {"tail_value_bytes": 256}),
+        (
+            replace(preset("tiny"), tail_value_bits=8),
+            {"tail_value_bytes": 256, "value_tile_channels": 32},
+        ),
         (
             replace(PUBLISHED, key_bits=4, mask_scope="chunk"),
             {
@@ -83,9 +91,11 @@ PUBLISHED = AttentionConfig(head_dim=128, rows=1)
             AWKWARD["channels96"],
             {
                 "key_scale_bytes": 96,  # 4 keys x 6 groups x 4 B
+                "saliency_bytes": 16,
                 "tail_scale_bytes": 16,  # 8 B, to a beat
+                "tail_header_bytes": 128,
                 "key_code_bytes": 192,  # 4 keys x 96 channels of 4 bits
-                "tail_key_bytes": 320,  # 96 + 16 + 192 = 304
+                "tail_key_bytes": 320,  # 128 + 192
                 "tail_value_bytes": 768,
                 "delta_mask_bytes": 16,  # 96 bits
                 "delta_element_bits": 44,  # 4 x 3 + 32
@@ -100,8 +110,10 @@ PUBLISHED = AttentionConfig(head_dim=128, rows=1)
             AWKWARD["channels192"],
             {
                 "key_scale_bytes": 192,  # 16 keys x 3 groups x 4 B
+                "saliency_bytes": 64,
                 "tail_scale_bytes": 32,  # two beats
-                "tail_key_bytes": 3296,  # 192 + 32 + 3072
+                "tail_header_bytes": 288,  # 64 + 192 + 32
+                "tail_key_bytes": 3360,  # 288 + 3072
                 "tail_value_bytes": 3072,
                 "delta_mask_bytes": 0,
                 "delta_element_bits": 224,  # 64 + 4 x 32 + 32
@@ -151,6 +163,7 @@ def test_alignment(
     layout = KVFormat(config)
     for size in (
         layout.base_block_bytes,
+        layout.tail_header_bytes,
         layout.tail_key_bytes,
         layout.tail_value_bytes,
         layout.delta_bytes,
@@ -160,6 +173,7 @@ def test_alignment(
     ):
         assert size % BURST_BYTES == 0
     for section in (
+        layout.saliency_bytes,
         layout.key_scale_bytes,
         layout.tail_scale_bytes,
         layout.key_code_bytes,
@@ -167,7 +181,11 @@ def test_alignment(
         layout.value_code_bytes,
     ):
         assert section % 16 == 0
-    # Padding is less than a burst in each record.
+    # Padding is less than a burst in each record, none in the values of a tail.
+    sections = layout.saliency_bytes + layout.key_scale_bytes + layout.tail_scale_bytes
+    assert 0 <= layout.tail_header_bytes - sections < 32
+    assert 8 * layout.tail_value_bytes == chunk * head_dim * config.tail_value_bits
+    assert layout.tail_block_bytes == layout.tail_key_bytes + layout.tail_value_bytes
     elements = layout.delta_elements * layout.delta_element_bits
     assert 0 <= 8 * (layout.delta_bytes - layout.delta_mask_bytes) - elements < 256
     assert 0 <= layout.value_bytes - layout.value_code_bytes < 32
@@ -186,8 +204,9 @@ def test_alignment(
 )
 def test_regions(context: int, base: int, chunk: int, tail: int) -> None:
     layout = KVFormat(preset("tiny"))
-    expected = {"base": base * 320, "chunk": chunk // 2 * 640, "tail": tail * 864}
-    assert layout.region_bytes(context) == expected
+    regions = {"base": base * 320, "chunk": chunk // 2 * 640, "tail": (4 if base else tail) * 896}
+    assert layout.region_bytes(context) == regions
+    expected = {**regions, "tail": tail * 896}
     # At most 4 chunks are selected, of as many groups if there are.
     selected = min(chunk, 4)
     for groups, known in ((min(chunk // 2, 4), None), (selected // 2, selected // 2)):
@@ -205,11 +224,11 @@ def test_selected_groups() -> None:
 @pytest.mark.parametrize(
     ("config", "mode", "sizes"),
     [
-        (preset("tiny"), Mode.KVO, (352, 512)),  # those of a tail block
+        (preset("tiny"), Mode.KVO, (384, 512)),  # those of a tail block
         (preset("tiny"), Mode.DENSE8, (256, 256)),  # 8 tokens x 32 channels
         (preset("tiny"), Mode.DENSE16, (512, 512)),
         # The width of tail values plays no part in a dense block.
-        (replace(preset("tiny"), tail_value_bits=8), Mode.KVO, (352, 256)),
+        (replace(preset("tiny"), tail_value_bits=8), Mode.KVO, (384, 256)),
         (replace(preset("tiny"), tail_value_bits=8), Mode.DENSE16, (512, 512)),
         (PUBLISHED, Mode.DENSE8, (1024, 1024)),
         (PUBLISHED, Mode.DENSE16, (2048, 2048)),
@@ -230,6 +249,22 @@ def test_dense_regions(mode: Mode, block: int, context: int, blocks: int) -> Non
     expected = {"base": 0, "chunk": 0, "tail": blocks * block}
     assert layout.region_bytes(context, mode) == expected
     assert layout.traffic_bytes(context, mode) == expected
+
+
+def test_tail_order() -> None:
+    """A ring of four blocks; token 16 begins block 2, token 32 block 0 again."""
+    layout = KVFormat(preset("tiny"))
+    for context, order in (
+        (1, [0]),
+        (32, [0, 1, 2, 3]),
+        (33, [2, 3, 0]),
+        (48, [2, 3, 0, 1]),
+        (49, [0, 1, 2]),
+        (64, [0, 1, 2, 3]),
+        (65, [2, 3, 0]),
+    ):
+        assert layout.tail_order(context) == order
+    assert layout.tail_order(65, Mode.DENSE8) == list(range(9))
 
 
 def test_tokens() -> None:

@@ -76,7 +76,10 @@ def same(a: CompressedCache, b: CompressedCache) -> bool:
         (getattr(a.tail.keys, field.name), getattr(b.tail.keys, field.name))
         for field in fields(Quantised)
     ]
-    pairs += [(a.tail.value_codes, b.tail.value_codes), (a.tail.value_scale, b.tail.value_scale)]
+    pairs += [
+        (getattr(a.tail, name), getattr(b.tail, name))
+        for name in ("value_codes", "value_scale", "saliency")
+    ]
     return a.context == b.context and all(
         x.dtype == y.dtype == torch.int64 and torch.equal(x, y) for x, y in pairs
     )
@@ -234,7 +237,7 @@ def test_records_of_four_bits_by_hand() -> None:
     padded = build(FOUR_BITS, "random", 33, 0)
     whole = replace(padded, closed=window)
     regions = (pack_base_blocks(window, FOUR_BITS), pack_chunks(window, FOUR_BITS))
-    tail = pack_tail(padded.tail, FOUR_BITS)
+    tail = pack_tail(padded.tail, 33, FOUR_BITS)
     assert same(unpack_cache(*regions, tail, 33, FOUR_BITS), whole)
 
 
@@ -249,7 +252,7 @@ def test_tokens_of_a_chunk_share_a_mask() -> None:
         pack_chunks(torn, FOUR_BITS)
     assert pack_chunks(torn, replace(FOUR_BITS, mask_scope="token"))
     cache = build(FOUR_BITS, "random", 33, 0)
-    base, tail = pack_base_blocks(window, FOUR_BITS), pack_tail(cache.tail, FOUR_BITS)
+    base, tail = pack_base_blocks(window, FOUR_BITS), pack_tail(cache.tail, 33, FOUR_BITS)
     whole = pack_chunks(window, FOUR_BITS)
     overfull = whole[:128] + b"\x0b" + whole[129:]
     with pytest.raises(RecordError, match=r"^delta mask must have 4 ones, not 5$"):
@@ -268,47 +271,79 @@ def hand_tail(bits: int) -> Tail:
         codes[:, 1] = torch.tensor([127, -127, 0])
         codes[:, 3] = torch.tensor([0, 0, -2])
     codes[0, 31] = -1
-    return Tail(hand_keys(3), codes, torch.tensor([0x3C00, 0x0001, 0x7BFF]))
+    value_scale = torch.tensor([0x3C00, 0x0001, 0x7BFF])
+    saliency = torch.tensor([1 << 20, 1, (1 << 32) - 1])
+    return Tail(hand_keys(3), codes, value_scale, saliency)
 
 
-HAND_TAIL_KEYS = HAND_SCALES + hexes("003C 0100 FF7B") + bytes(10) + HAND_CODES + bytes(16)
+HAND_HEADER = (
+    hexes("00001000 01000000 FFFFFFFF")
+    + bytes(20)
+    + HAND_SCALES
+    + hexes("003C 0100 FF7B")
+    + bytes(10 + 16)
+)
+HAND_TAIL_KEYS = HAND_HEADER + HAND_CODES
 
 
 def test_tail_block_by_hand() -> None:
-    """Three tokens of eight; 352 B of keys, then per quad of channels low and high bytes."""
-    quad_0 = (
-        "01 FF 34 00 00 00 00 00  FF 01 00 00 00 00 00 00"  # low bytes of channels 0, 1
-        "00 02 00 00 00 00 00 00  00 00 FE 00 00 00 00 00"  # low bytes of channels 2, 3
-        "00 FF 12 00 00 00 00 00  7F 80 00 00 00 00 00 00"  # high bytes of channels 0, 1
-        "01 00 FF 00 00 00 00 00  00 00 FF 00 00 00 00 00"  # high bytes of channels 2, 3
+    """Three tokens of eight; 128 B of saliency and scales, keys, then two tiles of 16 channels."""
+    tokens = (
+        "01 00 FF 7F 00 01 00 00",  # channels 0 to 3: 1, 32767, 256, 0
+        "FF FF 01 80 02 00 00 00",  # -1, -32767, 2, 0
+        "34 12 00 00 00 FF FE FF",  # 0x1234, 0, -256, -2
     )
-    zero = "00" * 16
-    high = "00" * 8 + "FF" + "00" * 7
-    values = hexes(quad_0) + bytes(6 * 64) + hexes(zero + high + zero + high)
-    assert len(HAND_TAIL_KEYS) == 352
-    assert len(values) == 512
-    assert pack_tail(hand_tail(16), TINY) == HAND_TAIL_KEYS + values
+    tile_0 = b"".join(hexes(token) + bytes(24) for token in tokens) + bytes(5 * 32)
+    tile_1 = bytes(30) + b"\xff\xff" + bytes(7 * 32)
+    assert len(HAND_HEADER) == 128
+    assert len(HAND_TAIL_KEYS) == 384
+    assert len(tile_0 + tile_1) == 512
+    assert pack_tail(hand_tail(16), 3, TINY) == HAND_TAIL_KEYS + tile_0 + tile_1
 
 
 def test_tail_block_of_8_bits_by_hand() -> None:
-    quad_0 = (
-        "01 FF 12 00 00 00 00 00  7F 81 00 00 00 00 00 00"
-        "00 00 00 00 00 00 00 00  00 00 FE 00 00 00 00 00"
-    )
-    values = hexes(quad_0) + bytes(6 * 32) + bytes(24) + b"\xff" + bytes(7)
-    assert pack_tail(hand_tail(8), ONE_BYTE) == HAND_TAIL_KEYS + values
+    """One tile of 32 channels."""
+    tokens = "01 7F 00 00", "FF 81 00 00", "12 00 00 FE"
+    ends = b"\xff", b"\0", b"\0"
+    bursts = [hexes(first) + bytes(27) + end for first, end in zip(tokens, ends, strict=True)]
+    values = b"".join(bursts) + bytes(5 * 32)
+    assert pack_tail(hand_tail(8), 3, ONE_BYTE) == HAND_TAIL_KEYS + values
+
+
+def test_the_tail_is_a_ring() -> None:
+    """Token t has place t mod 32: at 49 tokens 32 to 48 are held, at 33 tokens 16 to 32."""
+    for context, places in ((32, [0, 1, 2, 3]), (33, [2, 3, 0]), (49, [0, 1, 2])):
+        cache = build(TINY, "random", context, 1)
+        ring = pack_tail(cache.tail, context, TINY)
+        assert len(ring) == 4 * 896
+        in_order = replace(TINY, window=128)
+        blocks = pack_tail(cache.tail, len(cache.tail.saliency), in_order)
+        assert len(blocks) == len(places) * 896
+        found = [ring[place * 896 : (place + 1) * 896] for place in range(4)]
+        for place in range(4):
+            at = places.index(place) * 896 if place in places else len(blocks)
+            assert found[place] == (blocks[at : at + 896] or bytes(896))
+
+
+def test_what_the_ring_held_before_does_not_matter() -> None:
+    cache = build(TINY, "random", 40, 1)  # 24 tail tokens: 16 to 39 in blocks 2, 3 and 0
+    regions = pack_base_blocks(cache.closed, TINY), pack_chunks(cache.closed, TINY)
+    ring = pack_tail(cache.tail, 40, TINY)
+    for block in range(4):
+        spoiled = ring[: block * 896] + b"\xff" * 896 + ring[(block + 1) * 896 :]
+        assert same(unpack_cache(*regions, spoiled, 40, TINY), cache) == (block == 1)
 
 
 def test_hand_records_unpack() -> None:
     tail = hand_tail(16)
     window = hand_window()
     # 19 tokens: one closed window would need 33, so the parts are unpacked in two caches.
-    cache = unpack_cache(b"", b"", pack_tail(tail, TINY), 3, TINY)
+    cache = unpack_cache(b"", b"", pack_tail(tail, 3, TINY), 3, TINY)
     assert same(cache, replace(cache, tail=tail))
     padded = build(TINY, "random", 33, 0)
     whole = replace(padded, closed=window)
     regions = (pack_base_blocks(window, TINY), pack_chunks(window, TINY))
-    assert same(unpack_cache(*regions, pack_tail(padded.tail, TINY), 33, TINY), whole)
+    assert same(unpack_cache(*regions, pack_tail(padded.tail, 33, TINY), 33, TINY), whole)
 
 
 def hand_dense(mode: Mode) -> DenseCache:
@@ -386,7 +421,7 @@ def test_round_trip(config: AttentionConfig, case: str) -> None:
         regions = (
             pack_base_blocks(cache.closed, config),
             pack_chunks(cache.closed, config),
-            pack_tail(cache.tail, config),
+            pack_tail(cache.tail, context, config),
         )
         sizes = KVFormat(config).region_bytes(context)
         assert [len(region) for region in regions] == list(sizes.values())
@@ -434,13 +469,15 @@ def test_record_errors() -> None:
     cache = build(TINY, "random", 33, 1)
     base = pack_base_blocks(cache.closed, TINY)
     chunk = pack_chunks(cache.closed, TINY)
-    tail = pack_tail(cache.tail, TINY)
+    tail = pack_tail(cache.tail, 33, TINY)
     with pytest.raises(RecordError, match=r"^base region must have 320 bytes, not 319$"):
         unpack_cache(base[:-1], chunk, tail, 33, TINY)
     with pytest.raises(RecordError, match=r"^chunk region must have 640 bytes, not 0$"):
         unpack_cache(base, b"", tail, 33, TINY)
-    with pytest.raises(RecordError, match=r"^tail region must have 2592 bytes, not 2593$"):
+    with pytest.raises(RecordError, match=r"^tail region must have 3584 bytes, not 3585$"):
         unpack_cache(base, chunk, tail + b"\0", 33, TINY)
+    with pytest.raises(RecordError, match=r"^tail must have 18 tokens at context 34, not 17$"):
+        pack_tail(cache.tail, 34, TINY)
     with pytest.raises(RecordError, match=r"^delta mask must have 4 ones, not 16$"):
         unpack_cache(base, chunk[:128] + b"\xff\xff" + chunk[130:], tail, 33, TINY)
     mask = cache.closed.delta_mask.clone()
@@ -456,17 +493,17 @@ def test_image() -> None:
     image = MemoryImage(TINY)
     caches = [build(TINY, "random", context, context) for context in (33, 7, 100)]
     first = image.place(caches[0])
-    # 320 B of base keys, a group of 640 B, 3 tail blocks of 864 B.
+    # 320 B of base keys, a group of 640 B, 4 tail blocks of 896 B.
     assert first == Placement(33, base_address=0, chunk_address=320, tail_address=960)
-    assert len(image.data) == 960 + 3 * 864
+    assert len(image.data) == 960 + 4 * 896
     second = image.place(caches[1], gap=33)
     # 33 bytes are rounded up to 64 before each region; the regions of closed tokens are empty.
     assert (second.base_address, second.chunk_address, second.tail_address) == (
-        3616,
-        3680,
-        3744,
+        4608,
+        4672,
+        4736,
     )
-    assert image.data[3552:3744] == b"\xff" * 192
+    assert image.data[4544:4736] == b"\xff" * 192
     third = image.place(caches[2])
     for placement, cache in zip((first, second, third), caches, strict=True):
         assert same(image.read(placement), cache)
@@ -484,7 +521,7 @@ def test_image_of_all_modes() -> None:
     compressed = [build(TINY, "random", context, context) for context in (7, 33)]
     tensors = CASES["random"](TINY, 9, 1)
     first = image.place(compressed[0])
-    end = 864
+    end = 896
     found = {}
     for mode, size in ((Mode.DENSE8, 1024), (Mode.DENSE16, 2048)):
         cache = dense_cache(tensors.keys, tensors.values, mode, TINY)
@@ -513,11 +550,11 @@ def test_image_of_all_modes() -> None:
 
 
 def test_image_errors() -> None:
-    small = replace(TINY, memory_bytes=4096)
+    small = replace(TINY, memory_bytes=8192)
     image = MemoryImage(small, fill=0)
     image.place(build(small, "random", 33, 0))
     before = bytes(image.data)
-    with pytest.raises(MemoryImageError, match=r"^image must fit memory_bytes 4096, not 4512$"):
+    with pytest.raises(MemoryImageError, match=r"^image must fit memory_bytes 8192, not 9088$"):
         image.place(build(small, "random", 33, 1))
     assert image.data == before
     with pytest.raises(MemoryImageError, match=r"^fill must be from 0 to 255, not 256$"):

@@ -1,5 +1,6 @@
 """The trained language model: architecture, committed weights and what they can do."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,11 +10,15 @@ import torch
 
 from golden.model.architecture import LanguageModel, LayerTensors, ModelConfig, causal_attention
 from golden.model.corpus import DATA, HELD_OUT, held_out_text, held_out_tokens
-from golden.model.metrics import bits_per_byte, task_accuracy
-from golden.model.weights import WEIGHTS, load_model, save_weights, weights_sha256
+from golden.model.evaluate import LENGTHS, TARGET, TARGET_LENGTH
+from golden.model.metrics import TASKS, bits_per_byte, task_accuracy
+from golden.model.weights import MODELS, load_model, save_weights, weights_sha256
 
 SMALL = ModelConfig(d_model=32, layers=2, query_heads=4, kv_heads=2, head_dim=16, d_ff=64)
-RESULTS = Path(__file__).parents[2] / "results" / "model.json"
+RESULTS = {
+    name: Path(__file__).parents[2] / "results" / f"{file}.json"
+    for name, file in (("lm", "model"), ("lm4k", "model4k"))
+}
 
 
 @pytest.fixture(scope="module")
@@ -140,13 +145,48 @@ def test_missing_weights(tmp_path: Path) -> None:
         load_model(tmp_path / "none.safetensors")
 
 
-def test_recorded_hash_is_that_of_the_weights() -> None:
-    assert WEIGHTS.with_suffix(".sha256").read_text().split()[0] == weights_sha256()
-    assert json.loads(RESULTS.read_text())["weights_sha256"] == weights_sha256()
+@pytest.mark.parametrize("name", MODELS)
+def test_recorded_hash_is_that_of_the_weights(name: str) -> None:
+    path = MODELS[name].path
+    digest = weights_sha256(path)
+    assert path.with_suffix(".sha256").read_text().split() == [digest, path.name]
+    recorded = json.loads(RESULTS[name].read_text())
+    assert recorded["weights_sha256"] == digest
+    assert recorded["config"] == dataclasses.asdict(load_model(path).config)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_recorded_figures_meet_the_targets(name: str) -> None:
+    """To the context that the model was trained for, copy and recall 95 % from 2048 on."""
+    recorded = json.loads(RESULTS[name].read_text())
+    lengths = [length for length in LENGTHS if length <= MODELS[name].context]
+    assert [int(length) for length in recorded["trained"]["recall"]] == lengths
+    asked = [(target["task"], target["length"]) for target in recorded["targets"]]
+    assert asked == [
+        (task, length) for task in TASKS for length in lengths if length >= TARGET_LENGTH
+    ]
+    for target in recorded["targets"]:
+        score = recorded["trained"][target["task"]][str(target["length"])]
+        assert score >= target["wanted"] == TARGET
+        assert target["met"]
+
+
+@torch.no_grad()
+def test_second_model_recalls_where_the_first_does_not() -> None:
+    """At 4096 tokens; results/model4k.json holds the figures proper."""
+    text = held_out_tokens()
+    scores = {
+        name: task_accuracy(
+            load_model(MODELS[name].path), "recall", text, length=4096, prompts=2, seed=7
+        )
+        for name in MODELS
+    }
+    assert scores["lm4k"] > 0.8
+    assert scores["lm"] < 0.5
 
 
 def test_committed_data_stays_small() -> None:
-    assert WEIGHTS.stat().st_size <= 8_000_000
+    assert all(model.path.stat().st_size <= 8_000_000 for model in MODELS.values())
     assert sum(path.stat().st_size for path in DATA.iterdir()) <= 300_000
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from golden.model.curriculum import PHASES, Phase, draw_batch, phase_at
+from golden.model.curriculum import CURRICULA, draw_batch
 from golden.model.optimiser import Muon, orthogonalise
 from golden.model.tasks import (
     ASK,
@@ -103,16 +103,24 @@ def test_query_order_asks_all_before_any_twice() -> None:
     assert sorted(order[:5]) == sorted(order[5:10]) == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("phase", PHASES)
-def test_batches(phase: Phase) -> None:
+STAGES = [(name, i) for name in CURRICULA for i in range(len(CURRICULA[name].phases))]
+
+
+@pytest.mark.parametrize(("name", "stage"), STAGES)
+def test_batches(name: str, stage: int) -> None:
+    curriculum = CURRICULA[name]
+    phase = curriculum.phases[stage]
     text = letters("The quick brown fox. " * 500).astype(np.uint16)
-    batch = draw_batch(np.random.default_rng(0), text, phase, tokens=8192)
-    rows = 8192 // phase.length
+    batch = draw_batch(
+        np.random.default_rng(0), text, phase, longest=curriculum.longest, tokens=8192
+    )
+    rows, length = batch.tokens.shape
     assert batch.tokens.shape == batch.positions.shape == batch.weights.shape
-    assert batch.tokens.shape == (rows, phase.length)
+    assert length in phase.lengths
+    assert rows == 8192 // length
     assert np.all(np.diff(batch.positions) >= 1)
     assert np.all(batch.positions[:, 0] == 0)
-    assert batch.positions.max() < 2304
+    assert batch.positions.max() < curriculum.longest
     assert np.all(batch.weights[:, 0] == 0)
     assert np.all(batch.weights.sum(axis=1) > 0)
     for tokens, weights in zip(batch.tokens, batch.weights, strict=True):
@@ -123,14 +131,29 @@ def test_batches(phase: Phase) -> None:
 
 
 def test_phases_follow_progress() -> None:
-    assert [phase_at(progress).length for progress in (0.0, 0.08, 0.3, 0.7, 0.99, 1.0)] == [
-        128,
-        256,
-        512,
-        1024,
-        2048,
-        2048,
+    phase_at = CURRICULA["2k"].phase_at
+    assert [phase_at(progress).lengths for progress in (0.0, 0.08, 0.3, 0.7, 0.99, 1.0)] == [
+        (128,),
+        (256,),
+        (512,),
+        (1024,),
+        (2048,),
+        (2048,),
     ]
+
+
+def test_every_length_of_a_phase_is_drawn() -> None:
+    """And positions beyond the lengths that the 2k curriculum ends at."""
+    curriculum = CURRICULA["4k"]
+    text = letters("The quick brown fox. " * 500).astype(np.uint16)
+    rng = np.random.default_rng(0)
+    drawn = [
+        draw_batch(rng, text, curriculum.phases[0], longest=curriculum.longest, tokens=4096)
+        for _ in range(24)
+    ]
+    assert {batch.tokens.shape[1] for batch in drawn} == {1024, 2048, 4096}
+    short = [batch.positions.max() for batch in drawn if batch.tokens.shape[1] < 4096]
+    assert 4000 < max(short) < curriculum.longest
 
 
 @pytest.mark.parametrize("shape", [(2, 24, 48), (2, 48, 24), (1, 32, 32)])

@@ -29,7 +29,7 @@ from golden.reference import (
     select_chunks,
     to_fp16,
 )
-from golden.reference.compress import keep_largest
+from golden.reference.compress import fixed_values, keep_largest
 from golden.reference.quantiser import query_fold, symmetric_codes, symmetric_values
 from golden.tensors import CASES, Tensors
 from golden.tensors import random as random_tensors
@@ -201,7 +201,7 @@ def test_window_by_hand() -> None:
     values[0, 0] = 3  # place 1
     values[1, 0] = -3  # place 2
     values[3, 0] = 1  # place 3
-    window = compress_window(keys, values, sums, TINY)
+    window = compress_window(quantise(keys, 8, 16), values, sums, TINY)
 
     assert window.base_codes[0, :16].tolist() == [17 * i for i in range(16)]
     assert window.base_scale.tolist() == [[0x3C00, 0x00A8], [0x00A8, 0x00A8]]
@@ -243,14 +243,13 @@ def test_window_properties(name: str, case: str) -> None:
     count = config.closed_tokens(cache.context)
     assert closed.base_codes.shape == (3, config.window // 8, config.head_dim)
 
-    # Base: the INT8 key of the most salient token, quantised once more.
-    entered, entered_values = dequantise_tail(
-        compress_tail(tensors.keys, tensors.values, config), config
-    )
+    # Base: the INT8 key of the most salient token, as the tail held it.
+    tail = compress_tail(tensors.keys, tensors.values, config)
+    entered, entered_values = dequantise_tail(tail, config)
     salient = sums[:count].reshape(-1, 8).argmax(-1) + torch.arange(0, count, 8)
-    base = quantise(entered[salient], config.key_bits, config.group)
-    assert torch.equal(closed.base_codes.flatten(0, 1), base.codes)
-    assert torch.equal(closed.base_scale.flatten(0, 1), base.scale)
+    assert torch.equal(closed.base_codes.flatten(0, 1), tail.keys.codes[salient])
+    assert torch.equal(closed.base_scale.flatten(0, 1), tail.keys.scale[salient])
+    assert torch.equal(closed.base_minimum.flatten(0, 1), tail.keys.minimum[salient])
 
     # Ranges, exact counts of kept codes, no code where nothing is kept.
     assert bool((closed.delta_mask.sum(-1) == config.key_keep).all())
@@ -331,10 +330,12 @@ def test_pruning_keeps_the_largest(scope: str, bits: int) -> None:
 
 def test_differences_are_from_the_quantised_base() -> None:
     keys = torch.randn(16, 32, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
-    window = compress_window(keys, torch.zeros(16, 32), torch.zeros(16), TINY)
+    entered = quantise(keys, 8, 16)
+    window = compress_window(entered, torch.zeros(16, 32), torch.zeros(16), TINY)
+    held = dequantise(entered)
     for chunk in range(2):
-        base = dequantise(quantise(keys[8 * chunk], 8, 16))
-        expected = quantise(keys[8 * chunk + 1 : 8 * chunk + 8] - base, 2, 16)
+        base = held[8 * chunk]
+        expected = quantise(held[8 * chunk + 1 : 8 * chunk + 8] - base, 2, 16)
         assert torch.equal(window.delta_scale[chunk], expected.scale)
         assert torch.equal(window.delta_minimum[chunk], expected.minimum)
         mask = window.delta_mask[chunk].flatten(-2)
@@ -345,11 +346,11 @@ def test_closing_reads_what_the_tail_held() -> None:
     config = replace(TINY, tail_value_bits=8)
     tensors = random_tensors(config, 33, 4)
     sums = torch.zeros(33)
-    held_keys, held_values = dequantise_tail(
-        compress_tail(tensors.keys, tensors.values, config), config
-    )
+    tail = compress_tail(tensors.keys, tensors.values, config)
+    held_values = dequantise_tail(tail, config)[1]
     closed = compress_cache(tensors.keys, tensors.values, sums, config).closed
-    expected = compress_window(held_keys[:16], held_values[:16], sums[:16], config)
+    held_keys = tail.keys.each(lambda part: part[:16])
+    expected = compress_window(held_keys, held_values[:16], sums[:16], config)
     for field in fields(CompressedWindow):
         assert torch.equal(getattr(closed, field.name)[0], getattr(expected, field.name))
 
@@ -359,7 +360,8 @@ def test_opposite_differences_tie() -> None:
     keys = torch.zeros(16, 32)
     keys[1, :16] = torch.tensor([-1.5, 1.5] * 8)  # levels -1.5, -0.5, 0.5, 1.5
     sums = torch.zeros(16)
-    mask = compress_window(keys, torch.zeros(16, 32), sums, TINY).delta_mask
+    window = compress_window(quantise(keys, 8, 16), torch.zeros(16, 32), sums, TINY)
+    mask = window.delta_mask
     assert mask[0, 0, 0].tolist() == [1, 1, 1, 1] + [0] * 12
 
 
@@ -383,6 +385,24 @@ def test_cache_shapes(context: int) -> None:
     assert cache.tail.value_codes.shape == (context - closed, 32)
     whole = compress_tail(tensors.keys, tensors.values, TINY)
     assert torch.equal(cache.tail.keys.codes, whole.keys.codes[closed:])
+
+
+def test_saliency_of_the_tail() -> None:
+    """In units of 2**-20, half up, within 32 bits; 0 where no sum is given."""
+    tensors = random_tensors(TINY, 40, 1)
+    sums = torch.zeros(40, dtype=torch.float64)
+    given = [1.0, 2.5 * 2**-20, 2.49 * 2**-20, 4095.9, 4096.0, 1e9]
+    sums[16:22] = torch.tensor(given, dtype=torch.float64)
+    sums[39] = 0.5
+    tail = compress_cache(tensors.keys, tensors.values, sums, TINY).tail
+    wanted = [1 << 20, 3, 2, round(4095.9 * 2**20), (1 << 32) - 1, (1 << 32) - 1]
+    assert tail.saliency.dtype == torch.int64
+    assert tail.saliency.tolist() == [*wanted, *[0] * 17, 1 << 19]
+    shorter = compress_cache(tensors.keys, tensors.values, sums[:18], TINY).tail
+    assert shorter.saliency.tolist() == [1 << 20, 3, *[0] * 22]
+    none = compress_cache(tensors.keys, tensors.values, sums[:16], TINY).tail
+    assert not none.saliency.any()
+    assert not compress_tail(tensors.keys, tensors.values, TINY).saliency.any()
 
 
 def test_closed_windows_never_change() -> None:
@@ -577,3 +597,16 @@ def test_cases_are_seeded_fp16(case: str) -> None:
 def test_quantised_of_nothing() -> None:
     empty = quantise(torch.zeros(0, 32), 8, 16)
     assert dequantise(Quantised(empty.codes, empty.scale, empty.minimum)).shape == (0, 32)
+
+
+def test_closing_rounds_values_to_fixed_point() -> None:
+    unit = 2.0**-24
+    values = torch.tensor([0.0, 0.49, 0.5, 1.5, -0.5, -0.51, 65504 / unit + 0.25]).double() * unit
+    expected = torch.tensor([0.0, 0.0, 1.0, 2.0, 0.0, -1.0, 65504 / unit]).double() * unit
+    assert torch.equal(fixed_values(values), expected)
+    # The range of a value group is that of the rounded numbers.
+    column = torch.zeros(16, 32, dtype=torch.float64)
+    column[1, 0] = 3000.4 * unit
+    keys = quantise(torch.zeros(16, 32), 8, 16)
+    closed = compress_window(keys, column, torch.zeros(16), TINY)
+    assert from_fp16(closed.value_scale[0, 0]).item() == 1000 * unit

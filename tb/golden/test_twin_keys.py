@@ -131,6 +131,7 @@ def test_tail_is_padded_with_absent_tokens() -> None:
         ),
         torch.zeros(tokens, TINY.head_dim, dtype=torch.int64),
         torch.arange(1, tokens + 1),
+        torch.zeros(tokens, dtype=torch.int64),
     )
     sums, present, scale = tail_key_sums(query(c0=1), tail, TINY)
     assert sums[..., 0].tolist() == [[256] * 8, [256] + [0] * 7]

@@ -13,6 +13,7 @@ from golden.reference import (
     dequantise_tail,
     dequantise_window,
     from_fp16,
+    quantise,
 )
 from golden.tensors import random
 from golden.twin.attention import chunk_view
@@ -159,7 +160,8 @@ def test_chunks_in_real_numbers(config: AttentionConfig, seed: int) -> None:
     print(f"seed {seed}")
     torch.manual_seed(seed)
     tensors = random(config, config.window, seed)
-    window = compress_window(tensors.keys, tensors.values, torch.rand(config.window), config)
+    keys = quantise(tensors.keys, config.key_bits, config.group)
+    window = compress_window(keys, tensors.values, torch.rand(config.window), config)
     closed = chunk_view(
         CompressedWindow(**{name: x.unsqueeze(0) for name, x in vars(window).items()})
     )

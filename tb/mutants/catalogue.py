@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from tb.mutants.inject import Fault, InjectionError, short_names
 
 _QUEUES = (
-    r"tickets|headers|chunks|bases|units|statistics|unpacker_(route|order|headers_\d+|deltas_queue)"
-    r"|unpacker_values_codes"
+    r"tickets|headers|chunks|bases|units|statistics"
+    r"|unpacker_(route|order|tiles|headers(_\d+)?|deltas_queue|values_codes)"
 )
 
 #: The modules of each unit of ``hw``, by the name of its class; see `Fault.module`.
@@ -21,6 +21,7 @@ UNITS: dict[str, str] = {
     "Fetch": "fetch",
     "ReorderBuffer": "fetch_buffer",
     "Unpacker": "unpacker",
+    "TileTransposer": "unpacker_transposer",
     "KeyUnpacker": "unpacker_keys",
     "DeltaUnpacker": "unpacker_deltas",
     "ValueUnpacker": "unpacker_values",
@@ -42,6 +43,7 @@ UNITS: dict[str, str] = {
     "ContributionMerge": "merge",
     "ValueAccumulator": "accumulator",
     "Normaliser": "normaliser",
+    "SumReciprocal": "reciprocal",
     "CounterBank": "counters",
     "StreamRegister": r"\w+_register|score_unit_(multiplied|finished)",
     "StreamFIFO": rf"({_QUEUES})(_queue)?",
@@ -153,8 +155,18 @@ FAULTS: tuple[Fault, ...] = (
         module="sequencer",
         kind="off by one",
         description="tail values are read a burst too late",
-        statement="assign <address> = where - <size>",
-        faulty="where - <size> + 32'd32",
+        context=("own_values <= <next>",),
+        statement="<next> = <address> [31:0]",
+        faulty="<address> [31:0] + 32'd32",
+        killed_by=_FUSED,
+    ),
+    Fault(
+        name="sequencer-ring",
+        module="sequencer",
+        kind="stuck at 0",
+        description="behind the last block of the ring comes what lies behind it in memory",
+        statement="assign <end> = tail_block == 2'h3",
+        faulty="1'h0",
         killed_by=_FUSED,
     ),
     Fault(
@@ -200,6 +212,15 @@ FAULTS: tuple[Fault, ...] = (
         description="the high bytes of tail values count as unsigned",
         statement="assign <next> = plane + 1'h1",
         faulty="plane",
+        killed_by=_FUSED,
+    ),
+    Fault(
+        name="transposer-exchange",
+        module="unpacker_transposer",
+        kind="stuck at 0",
+        description="tokens and channels of a tile are not exchanged in pairs of two",
+        statement="assign cross_1 = state[1] & state[3]",
+        faulty="1'h0",
         killed_by=_FUSED,
     ),
     Fault(
@@ -460,8 +481,8 @@ FAULTS: tuple[Fault, ...] = (
         killed_by=_FUSED,
     ),
     Fault(
-        name="normaliser-quotient",
-        module="normaliser",
+        name="reciprocal-quotient",
+        module="reciprocal",
         kind="off by one",
         description="the last bit of a reciprocal is not computed",
         statement="<bits_left> = 5'h11",

@@ -101,7 +101,8 @@ def test_the_sidecar_lists_every_instance(bits: int) -> None:
     } in memories
 
 
-@pytest.mark.parametrize("name", ["tiny", pytest.param("lm", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tiny", "lm"])
 def test_the_option_writes_the_wrappers_and_all_passes_lint(name: str, tmp_path: Path) -> None:
     arguments = ["verilog", "--preset", name, "--output", str(tmp_path), "--sram"]
     done = CliRunner().invoke(main, [*arguments, "--sram-bits", "64"], catch_exceptions=False)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from golden.quality.interface import CacheMethod, CacheState, Knob, Prefill, Reading
 from golden.quality.methods.quest import page_tokens, upper_bound
-from golden.quality.storage import FP16_BYTES, Ranking, TokenBuffer, bursts, half, token_bytes
+from golden.quality.storage import FP16_BYTES, Ranking, TokenBuffer, bursts, half, take, token_bytes
 
 __all__ = ["ArkVale", "cuboid"]
 
@@ -131,10 +131,9 @@ class _State(CacheState):
             new = torch.ones_like(low[..., :1], dtype=torch.bool)
             self._resident = torch.cat((self._resident, new), -1)
             written += self._heads * (digest + page_bytes)
-        at = index.unsqueeze(-1)
         return Reading(
-            torch.take_along_dim(keys, at, -2),
-            torch.take_along_dim(values, at, -2),
+            take(keys, index),
+            take(values, index),
             read + recalled * page_bytes,
             written + recalled * page_bytes,
         )

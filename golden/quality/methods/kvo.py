@@ -11,13 +11,14 @@ from torch import Tensor
 from golden.quality.interface import CacheMethod, CacheState, Knob, Prefill, Reading
 from golden.quality.storage import (
     FP16_BYTES,
-    STATISTIC_BYTES,
     Ranking,
     TokenBuffer,
     bursts,
+    take,
 )
 from golden.reference import base_keys, compress_tail, compress_window, dequantise_tail
 from golden.reference.compress import dequantise_window
+from golden.reference.quantiser import quantise
 from hw.config import AttentionConfig, preset
 from hw.formats import KVFormat
 from hw.selection import selection_policy
@@ -35,10 +36,10 @@ class KVO(CacheMethod):
     4 bits with pruned tokens (step 4). HCAP: ``e_c = q . B_c`` of every base key, the ``budget`` /
     8 best chunks and the tail are read.
 
-    Reads are the burst-padded records of ``hw.formats``, the value scales once per group that has a
-    selected chunk, and the saliency sums of the tail. Writes
-    are the entry of a token (key codes and scales, value codes and scale, contiguous), the sums,
-    and, when a window closes, its records. The paper leaves the first two layers whole.
+    Reads are the burst-padded records of ``hw.formats``, those of the tail with the saliency sums,
+    the value scales once per group that has a selected chunk. Writes are the entry of a token (key
+    codes, value codes, and the scales of either), the sums, and, when a window closes, its records.
+    The paper leaves the first two layers whole.
 
     Parameters
     ----------
@@ -90,7 +91,8 @@ class _Closed:
         def windows(x: Tensor, dimension: int) -> Tensor:
             return x.cpu().unflatten(dimension, (-1, config.window))
 
-        window = compress_window(windows(keys, -2), windows(values, -2), windows(sums, -1), config)
+        entered = quantise(windows(keys, -2), config.key_bits, config.group)
+        window = compress_window(entered, windows(values, -2), windows(sums, -1), config)
         coded = (base_keys(window), *dequantise_window(window, config))
         # [B, G, windows, chunks of the window, ...] to [B, G, chunks, ...].
         return _Closed(*(x.flatten(2, 3).to(device, torch.float32) for x in coded))
@@ -169,7 +171,7 @@ class _State(CacheState):
         self._keys.append(entered[0].squeeze(-2))
         self._values.append(entered[1].squeeze(-2))
         self._sums = torch.cat((self._sums, torch.zeros_like(self._sums[..., :1])), -1)
-        sums = bursts(len(self._keys) * STATISTIC_BYTES)
+        written += len(form.tail_order(self._context)) * bursts(form.saliency_bytes)
         keys, values = self._keys.all, self._values.all
         # Chunks of a value group share its scales: how many groups are read depends on the data.
         groups = 0
@@ -179,17 +181,16 @@ class _State(CacheState):
             )
             selection = self._ranking.top(estimate, config.top_chunks)
             groups = self._groups_read(selection)
-            chosen = selection[..., None, None]
-            chunk_keys = torch.take_along_dim(self._closed.keys, chosen, 2)
-            chunk_values = torch.take_along_dim(self._closed.values, chosen, 2)
+            chunk_keys = take(self._closed.keys, selection)
+            chunk_values = take(self._closed.values, selection)
             keys = torch.cat((keys, chunk_keys.flatten(2, 3)), 2)
             values = torch.cat((values, chunk_values.flatten(2, 3)), 2)
-        read = sum(form.traffic_bytes(self._context, groups=0).values()) + sums
+        read = sum(form.traffic_bytes(self._context, groups=0).values())
         return Reading(
             keys,
             values,
             self._heads * read + groups * form.value_scale_bytes,
-            self._heads * (written + sums),
+            self._heads * written,
         )
 
     def _groups_read(self, selection: Tensor) -> int:
@@ -199,10 +200,11 @@ class _State(CacheState):
         return int(marked.scatter(-1, groups, 1.0).sum())
 
     def _entry_bytes(self) -> int:
-        """One token as it enters the tail."""
+        """One token as it enters the tail: codes and scales lie apart."""
         c = self._config
-        key = c.head_dim * c.key_bits // 8 + c.groups * 2 * FP16_BYTES
-        return bursts(key + c.head_dim * c.tail_value_bits // 8 + FP16_BYTES)
+        codes = (c.head_dim * bits // 8 for bits in (c.key_bits, c.tail_value_bits))
+        scales = c.groups * 2 * FP16_BYTES, FP16_BYTES
+        return sum(bursts(size) for size in (*codes, *scales))
 
     def observe(self, probability: Tensor) -> None:
         self._sums = self._sums + probability[..., : len(self._keys)].sum(2)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from golden.quality.interface import CacheMethod, CacheState, Knob, Prefill, Reading
-from golden.quality.storage import FP16_BYTES, Ranking, TokenBuffer, bursts, half, token_bytes
+from golden.quality.storage import FP16_BYTES, Ranking, TokenBuffer, bursts, half, take, token_bytes
 
 __all__ = ["PageBounds", "Quest", "page_tokens", "upper_bound"]
 
@@ -108,15 +108,15 @@ class _State(CacheState):
         pages = self._ranking.top(score.amax(2), self._method.budget // size - 1)
         chosen = page_tokens(pages, size)
         newest = torch.arange(full * size, tokens, device=keys.device)
-        index = torch.cat((chosen, newest.expand(*chosen.shape[:-1], -1)), -1).unsqueeze(-1)
+        index = torch.cat((chosen, newest.expand(*chosen.shape[:-1], -1)), -1)
         if tokens == (full + 1) * size:
             self._bounds.append(keys[..., full * size :, :])
         width = key.shape[-1]
         digest = 2 * bursts(width * FP16_BYTES)
-        read = index.shape[-2] * token_bytes(width) + (full + 1) * digest
+        read = index.shape[-1] * token_bytes(width) + (full + 1) * digest
         return Reading(
-            torch.take_along_dim(keys, index, -2),
-            torch.take_along_dim(values, index, -2),
+            take(keys, index),
+            take(values, index),
             self._heads * read,
             self._heads * (token_bytes(width) + digest),
         )

@@ -18,10 +18,10 @@ from golden.model.corpus import held_out_tokens
 from golden.model.weights import load_model, weights_sha256
 from golden.progressive.format import PAGE_TOKENS
 from golden.quality.evaluate import Prompt
-from golden.quality.lab import interval
 from golden.quality.methods.fp16 import FP16
 from golden.quality.progressive_study.attention import Counts, LevelStore, study_attention
 from golden.quality.progressive_study.variant import Variant
+from golden.quality.rows import interval
 from golden.quality.tasks import make_batch
 
 __all__ = ["Settings", "StudyPrompt", "derived_share", "measure"]

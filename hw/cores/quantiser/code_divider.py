@@ -9,7 +9,7 @@ from hw.constants import FIXED_BITS
 from hw.formats import FP16_BITS
 
 #: Quotient bits that one pipeline stage makes.
-_BITS_A_STAGE = 4
+_BITS_A_STAGE = 2
 #: Shift of the largest scale: exponent 30 against 1.
 _MOST_SHIFT = 29
 #: Bits of twice a mantissa.

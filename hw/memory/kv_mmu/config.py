@@ -79,15 +79,10 @@ class MmuConfig:
 
         At least one burst of entries, and whole bursts, so that every region starts on a burst.
         """
-        config, layout = self.attention, KVFormat(self.attention)
-        # A compressed tail is longest one step before its older window closes.
-        contexts = {config.max_context, min(config.max_context, 2 * config.window)}
-        sizes = [
-            layout.region_bytes(context, mode)[region.name.lower()]
-            for context in contexts
-            for mode in Mode
-        ]
-        pages = max(1, -(-max(sizes) // self.page_bytes))
+        layout, longest = KVFormat(self.attention), self.attention.max_context
+        name = region.name.lower()
+        size = max(layout.region_bytes(longest, mode)[name] for mode in Mode)
+        pages = max(1, -(-size // self.page_bytes))
         return -(-pages // BURST_ENTRIES) * BURST_ENTRIES
 
     def first_entry(self, region: Region) -> int:

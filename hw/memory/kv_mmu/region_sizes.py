@@ -61,7 +61,8 @@ class RegionSizes(wiring.Component):
             with m.Case(Region.CHUNK):
                 m.d.comb += [count.eq(closed >> group_shift), record.eq(layout.group_bytes)]
             with m.Default():
-                m.d.comb += count.eq((self.context - closed + config.chunk - 1) >> chunk_shift)
+                needed = (self.context + config.chunk - 1) >> chunk_shift
+                m.d.comb += count.eq(Mux(windows == 0, needed, layout.tail_blocks))
                 with m.Switch(self.mode):
                     for mode in Mode:
                         with m.Case(mode):

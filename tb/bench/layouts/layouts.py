@@ -127,24 +127,23 @@ class ScaleLayout:
         The order is the sequencer's: the keys of a unit before the values of the unit ahead of it.
         """
         layout = KVFormat(self.config)
-        closed, tail = layout.tokens(context)
+        closed, _ = layout.tokens(context)
         chunks = closed // self.config.chunk
         bases = -(-chunks // self.config.chunk)
         block = layout.base_block_bytes
         estimates = [Segment(start + i * block, block) for i in range(bases)]
         chunk_start = start + bases * block
         tail_start = chunk_start + self.stored_bytes(chunks)
-        blocks = -(-tail // self.config.chunk)
         keys, values = layout.tail_key_bytes, layout.tail_value_bytes
         units = []
-        for i in range(blocks):
-            at = tail_start + i * (keys + values)
+        for block in layout.tail_order(context):
+            at = tail_start + block * (keys + values)
             units.append([[Segment(at, keys)], [Segment(at + keys, values)]])
         units += self.units(selected, chunk_start, chunks)
         formal = list(units[0][0])
         for unit, following in zip(units, [*units[1:], None], strict=True):
             formal += (following[0] if following else []) + unit[1]
-        return estimates, formal, tail_start + blocks * (keys + values)
+        return estimates, formal, tail_start + layout.region_bytes(context)["tail"]
 
 
 def jobs_stream(

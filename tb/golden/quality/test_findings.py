@@ -2,6 +2,7 @@
 
 from golden.quality.findings import findings
 from tb.golden.quality.test_outputs import row
+from tb.golden.quality.test_summary import setting
 
 KVO = row("KVO", "recall", mean=0.3, low=0.2, high=0.4, share=0.10)
 QUEST = row("Quest", "recall", mean=0.7, share=0.11)
@@ -17,6 +18,23 @@ def test_equal_traffic() -> None:
         "Quest: 70%; KVO: 30%."
     ]
     assert findings([QUEST]) == []
+
+
+def test_kept() -> None:
+    """Two of three keep all; without the third nothing is said of others."""
+    rows = [
+        *setting("FP16", share=1.0),
+        *setting("INT8", share=0.5),
+        *setting("Quest", share=0.3),
+        *setting("H2O", share=0.1, recall=-0.5),
+    ]
+    start = (
+        "Least traffic with copy and recall within 1 point and bits per byte within 1% of FP16, "
+        "at 512 tokens with every layer compressed. Quest: 30.00%; INT8: 50.00%."
+    )
+    assert findings(rows) == [f"{start} No setting of another method keeps them."]
+    assert findings(rows[:-3]) == [start]
+    assert findings(rows[-3:]) == []
 
 
 def test_whole_layers() -> None:

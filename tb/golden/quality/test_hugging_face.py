@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,11 +13,16 @@ transformers = pytest.importorskip(
     "transformers", reason="the optional extra 'quality' is not installed"
 )
 
+from transformers import AttentionInterface  # noqa: E402
+
+from golden.progressive import numbers as codes  # noqa: E402
+from golden.progressive.numbers import restore  # noqa: E402
+from golden.progressive.reference import HeadStatistics, compress  # noqa: E402
 from golden.quality import hugging_face  # noqa: E402
 from golden.quality.decode import decode  # noqa: E402
 from golden.quality.hugging_face import MethodCache  # noqa: E402
 from golden.quality.interface import CacheMethod, Prefill  # noqa: E402
-from golden.quality.methods import FP16, KVO, CrossLayer, StreamingLLM  # noqa: E402
+from golden.quality.methods import FP16, KVO, CrossLayer, Progressive, StreamingLLM  # noqa: E402
 
 PROMPT, NEW = 150, 5
 
@@ -67,11 +73,10 @@ def test_fp16_generates_what_the_model_does(model: Any, prompt: Tensor) -> None:
     assert not torch.allclose(other, exact, atol=1e-3)
 
 
-@pytest.mark.parametrize("dense_layers", [0, 1])
-def test_kvo_is_that_of_the_lab(
-    model: Any, prompt: Tensor, dense_layers: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every attention output of the decode steps, from what generate() attended with."""
+def attended(
+    model: Any, prompt: Tensor, cache: MethodCache
+) -> Iterator[tuple[int, Prefill, list[Tensor]]]:
+    """By layer, the prompt, and query, key, value and output of the steps of generate()."""
     seen: dict[int, list[tuple[Tensor, ...]]] = {0: [], 1: []}
     plain = hugging_face._attention
 
@@ -80,29 +85,86 @@ def test_kvo_is_that_of_the_lab(
         seen[module.layer_idx].append((*tensors[:3], found[0].transpose(1, 2)))
         return found
 
-    monkeypatch.setattr(hugging_face, "_attention", record)
-    method: CacheMethod = KVO(budget=24)
-    cache = MethodCache(model, method, dense_layers=dense_layers)
+    # Until the next cache is made.
+    AttentionInterface.register("kvforge", record)
     generate(model, prompt, past_key_values=cache)
     for layer, calls in seen.items():
-        used = FP16() if layer < dense_layers else method
         first, *steps = calls
         assert len(steps) == NEW - 1
         query, key, value, output = (torch.cat(each, 2) for each in zip(*steps, strict=True))
         prefill = Prefill(query=first[0].unflatten(1, (2, -1)), key=first[1], value=first[2])
-        expected, _ = decode(used, prefill, query.unflatten(1, (2, -1)), key, value)
+        yield layer, prefill, [query.unflatten(1, (2, -1)), key, value, output]
+
+
+@pytest.mark.parametrize("dense_layers", [0, 1])
+@pytest.mark.parametrize("method", [KVO(budget=24), Progressive(top=16, reach=1)], ids=str)
+def test_a_method_is_that_of_the_lab(
+    model: Any, prompt: Tensor, method: CacheMethod, dense_layers: int
+) -> None:
+    """Every attention output of the decode steps, from what generate() attended with."""
+    cache = MethodCache(model, method, dense_layers=dense_layers)
+    for layer, prefill, (*steps, output) in attended(model, prompt, cache):
+        used = FP16() if layer < dense_layers else method
+        expected, _ = decode(used, prefill, *steps)
         torch.testing.assert_close(output, expected.flatten(1, 2))
-        dense, _ = decode(FP16(), prefill, query.unflatten(1, (2, -1)), key, value)
+        dense, _ = decode(FP16(), prefill, *steps)
         assert torch.allclose(output, dense.flatten(1, 2), atol=1e-5) is (used == FP16())
     assert cache.traffic.share < 1.0
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_progressive_with_all_tokens_is_exact_attention(
+    model: Any, prompt: Tensor, is_whole: bool
+) -> None:
+    """Over the keys and values as its codes hold them; with few tokens it is not."""
+    top, reach = (512, 31) if is_whole else (16, 1)
+    method = Progressive(part=1, screen_bits=6, top=top, reach=reach)
+    form = method.form(head_dim=32)
+    cache = MethodCache(model, method)
+    for _, prefill, (query, key, value, output) in attended(model, prompt, cache):
+        statistics = HeadStatistics.of(prefill.key, prefill.value, prefill.query.flatten(2, 3))
+        keys, values = torch.cat((prefill.key, key), 2), torch.cat((prefill.value, value), 2)
+        tokens = compress(keys, values, statistics, form)
+        keys = restore(codes.decode(tokens.key, form.key_bits), statistics.key).float()
+        values = restore(codes.decode(tokens.value, form.value_bits), statistics.value).float()
+        for step in range(NEW - 1):
+            scores = query[..., step, :] @ keys[..., : PROMPT + step + 1, :].mT / 32**0.5
+            exact = scores.softmax(-1) @ values[..., : PROMPT + step + 1, :]
+            found = output[..., step, :].unflatten(1, (2, -1))
+            assert torch.allclose(found, exact, atol=1e-5) is is_whole
 
 
 def test_reset(model: Any, prompt: Tensor) -> None:
     cache = MethodCache(model)
     first = generate(model, prompt, past_key_values=cache)
+    counted = cache.traffic
     cache.reset()
     assert cache.get_seq_length() == 0
+    assert cache.traffic == counted
     assert torch.equal(generate(model, prompt, past_key_values=cache), first)
+    assert cache.traffic.read == 2 * counted.read
+
+
+def test_one_prompt_for_several_methods(model: Any, prompt: Tensor) -> None:
+    """Begun after a kept prompt, a method does what it does after its own."""
+    source = MethodCache(model, FP16(), keep_prompt=True)
+    model(prompt[:, :-1], past_key_values=source, logits_to_keep=1)
+    model(prompt[:, -1:], past_key_values=source)
+    seen = []
+    for method in (FP16(), StreamingLLM(budget=8)):
+        own = MethodCache(model, method)
+        model(prompt[:, :-1], past_key_values=own)
+        expected = model(prompt[:, -1:], past_key_values=own).logits
+        other = source.after_prompt(method)
+        assert other.get_seq_length() == PROMPT - 1
+        seen.append(model(prompt[:, -1:], past_key_values=other).logits)
+        assert torch.equal(seen[-1], expected)
+        assert other.traffic == own.traffic
+    assert not torch.allclose(seen[0], seen[1], atol=1e-3)
+    whole = source.after_prompt(StreamingLLM(budget=8), dense_layers=2)
+    assert torch.equal(model(prompt[:, -1:], past_key_values=whole).logits, seen[0])
+    with pytest.raises(ValueError, match="must be made with keep_prompt=True"):
+        own.after_prompt(FP16())
 
 
 def test_two_caches_of_a_model(model: Any, prompt: Tensor) -> None:
@@ -113,6 +175,15 @@ def test_two_caches_of_a_model(model: Any, prompt: Tensor) -> None:
     logits = [model(prompt[:, -1:], past_key_values=cache).logits for cache in (first, second)]
     assert not torch.allclose(logits[0], logits[1], atol=1e-3)
     assert first.traffic.share == 1.0 > second.traffic.share
+
+
+def test_scaled_rope(model: Any) -> None:
+    """Sinks stay where they are, or the model is refused; other methods do not move tokens."""
+    model.config.rope_parameters = {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}
+    with pytest.raises(ValueError, match="text_positions of StreamingLLM must be True"):
+        MethodCache(model, StreamingLLM())
+    MethodCache(model, StreamingLLM(text_positions=True))
+    MethodCache(model, KVO())
 
 
 def test_errors(model: Any, prompt: Tensor) -> None:

@@ -1,14 +1,16 @@
 """A run over points, and what it says of them."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from golden.quality import lab
 from golden.quality.evaluate import Prompt
-from golden.quality.lab import Settings, interval, run
+from golden.quality.lab import Settings, run
 from golden.quality.methods import FP16, StreamingLLM
 from golden.quality.points import Point
 from golden.quality.store import Store
@@ -21,18 +23,6 @@ def quiet() -> Console:
     return Console(file=io.StringIO())
 
 
-def test_interval() -> None:
-    """Of ten equal scores it has no width; of 0 and 1 by halves it is about +-0.3."""
-    assert interval([0.5] * 10) == (0.5, 0.5, 0.5)
-    mean, low, high = interval([0.0, 1.0] * 5)
-    assert mean == 0.5
-    assert low == pytest.approx(0.2, abs=0.11)
-    assert high == pytest.approx(0.8, abs=0.11)
-    wide = interval([0.0, 1.0] * 50)
-    assert wide[2] - wide[1] < 0.5 * (high - low)
-    assert interval([0.0, 1.0] * 5) == (mean, low, high)
-
-
 def test_batches() -> None:
     settings = Settings(tasks=("copy", "needle"), contexts=(512, 1024), seeds=(1,), sequences=3)
     assert [(b["task"], b["length"], b["sequences"]) for b in settings.batches()] == [
@@ -41,6 +31,45 @@ def test_batches() -> None:
         ("needle", 512, 6),
         ("needle", 1024, 6),
     ]
+
+
+def test_generations() -> None:
+    """Every task both ways but text, which has no answer."""
+    both = Settings(
+        tasks=("text", "recall"),
+        contexts=(512,),
+        seeds=(1,),
+        generations=("teacher-forced", "free"),
+    )
+    assert [(b["task"], b["generation"]) for b in both.batches()] == [
+        ("text", "teacher-forced"),
+        ("recall", "teacher-forced"),
+        ("recall", "free"),
+    ]
+
+
+def test_run_both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A needle is one answer: right both ways or neither, and its own row. One prompt does."""
+    made: list[object] = []
+
+    class Counted(Prompt):
+        def __init__(self, *given: Any) -> None:
+            made.append(given)
+            super().__init__(*given)
+
+    monkeypatch.setattr(lab, "Prompt", Counted)
+    settings = replace(SETTINGS, seeds=(1,), generations=("teacher-forced", "free"))
+    rows = run(POINTS, settings, store=Store(tmp_path), console=quiet())
+    forced, free = (
+        {row["label"]: row for row in rows if row["generation"] == way}
+        for way in ("teacher-forced", "free")
+    )
+    assert list(forced) == list(free) == ["FP16", "StreamingLLM, budget 40"]
+    for label, row in forced.items():
+        assert free[label]["scores"] == row["scores"]
+        assert free[label]["traffic"] == row["traffic"]
+    assert len(list(tmp_path.iterdir())) == 4
+    assert len(made) == 1
 
 
 def test_run_and_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,11 +13,13 @@ from rich.console import Console
 
 from golden.quality import __main__ as command
 from golden.quality.document import document
+from golden.quality.findings import findings
 from golden.quality.lab import run
 from golden.quality.methods import FP16, StreamingLLM
 from golden.quality.picture import draw, pareto
 from golden.quality.points import Point
 from golden.quality.store import Store
+from golden.quality.summary import equal_table, kept_table
 from golden.quality.table import SECTIONS, console_tables, markdown_table, section
 
 
@@ -104,6 +106,7 @@ def facts() -> dict[str, Any]:
         "command": "make quality",
         "torch": "2",
         "weights_sha256": "0123456789abcdef01",
+        "model": {"name": "lm", "context": 2048},
         "settings": {"contexts": [512], "seeds": [1, 2], "sequences": 4},
         "rows": ROWS,
     }
@@ -114,7 +117,41 @@ def test_document() -> None:
     assert "8 sequences per task" in text
     assert markdown_table(ROWS, SECTIONS[0], 512) in text
     assert "| KVO | a paper |" in text
+    assert "model `lm` of `golden/model` (trained to 2048 tokens)" in text
     assert max(map(len, text.splitlines())) < 120
+    assert "## Over contexts" not in text
+
+
+def test_document_of_several_contexts() -> None:
+    """Tables over the contexts, then those of each, the longest first."""
+    rows = [item | {"context": context} for context in (512, 1024) for item in ROWS]
+    text = document(facts() | {"rows": rows})
+    assert kept_table(rows) in text
+    assert equal_table(rows, "recall") in text
+    titles = [line for line in text.splitlines() if line.startswith("#")]
+    assert titles == [
+        "# Quality",
+        "## Over contexts",
+        *(f"## {part}, {context} tokens" for context in (1024, 512) for part in SECTIONS),
+    ]
+
+
+def test_free_generation() -> None:
+    """A column of its own, and a line in the document; findings are those without it."""
+    free = [row("FP16", generation="free"), row("KVO", generation="free", mean=0.0)]
+    both = facts() | {"rows": ROWS + free}
+    text = document(both)
+    assert "copy, free |" in text
+    assert "* *free*: the letters" in text
+    assert "* *free*" not in document(facts())
+    assert findings(ROWS + free) == findings(ROWS) != []
+    assert findings(free) == []
+    assert kept_table(ROWS + free) == kept_table(ROWS)
+
+
+def test_free_panels(tmp_path: Path) -> None:
+    draw([*ROWS, row("FP16", generation="free")], tmp_path / "a.svg")
+    assert "copy, letters right, free generation" in (tmp_path / "a.svg").read_text()
 
 
 def test_published_document_is_that_of_the_published_figures() -> None:
@@ -129,6 +166,8 @@ def test_published_document_is_that_of_the_published_figures() -> None:
     [
         ([], "make quality"),
         (["--sweep", "--publish"], 'make quality ARGS="--sweep"'),
+        (["--model", "lm4k"], "make quality"),
+        (["--model", "lm"], 'make quality ARGS="--model lm"'),
         (
             ["--seeds", "2", "--context", "512", "--context", "1024", "--output", "x"],
             'make quality ARGS="--context 512 --context 1024 --seeds 2"',
@@ -143,9 +182,20 @@ def test_command_is_recorded(words: list[str], expected: str) -> None:
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From words to files: two points, one needle."""
     points = [Point(method=FP16()), Point(method=StreamingLLM(budget=40))]
-    monkeypatch.setattr(command, "quick_points", lambda probe: points)
+    monkeypatch.setattr(command, "quick_points", lambda probe, **_: points)
     monkeypatch.setattr(command, "run", partial(run, store=Store(tmp_path / "store")))
-    words = ["--task", "needle", "--context", "256", "--seeds", "1", "--sequences", "1"]
+    words = [
+        "--model",
+        "lm",
+        "--task",
+        "needle",
+        "--context",
+        "256",
+        "--seeds",
+        "1",
+        "--sequences",
+        "1",
+    ]
     found = CliRunner().invoke(command.main, [*words, "--output", str(tmp_path)])
     assert found.exit_code == 0, found.output
     written = json.loads((tmp_path / "quality.json").read_text())
@@ -154,6 +204,12 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (tmp_path / "quality.md").read_text() == document(written)
     assert (tmp_path / "quality.svg").stat().st_size > 1000
     assert "StreamingLLM" in found.output
+
+
+def test_context_beyond_the_model_is_refused() -> None:
+    found = CliRunner().invoke(command.main, ["--model", "lm", "--context", "2049"])
+    assert found.exit_code == 2
+    assert "must be at most 2048 with lm, not 2049" in found.output
 
 
 def test_unknown_method_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

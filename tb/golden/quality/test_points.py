@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from golden.quality import points as module
-from golden.quality.methods import FP16, H2O, KIVI, KVO, Quest, StreamingLLM
-from golden.quality.points import Point, Probe, matched, quick_points, sweep_points
+from golden.quality.methods import FP16, H2O, KIVI, KVO, Progressive, Quest, StreamingLLM
+from golden.quality.points import DEFINED, Point, Probe, matched, quick_points, sweep_points
 from tb.golden.quality.small import random_prompt
 
 
@@ -45,17 +45,23 @@ def test_what_cannot_be_matched(probe: Probe) -> None:
 
 
 def test_quick_points(probe: Probe) -> None:
-    points = quick_points(probe)
+    points = quick_points(probe, whole_layers=True)
     assert len(set(points)) == len(points)
+    assert set(quick_points(probe)) == {point for point in points if not point.dense_layers}
     assert points[0] == Point(method=FP16())
     published = probe.share(KVO())
     for point in points:
-        if point.method.knob is not None and not point.is_control:
+        own = point.method in DEFINED or point.is_control
+        if point.method.knob is not None and not own:
             assert 0.9 * published <= probe.share(point.method) <= published
     layers = {d: {p.method for p in points if p.dense_layers == d} for d in (0, 2)}
     assert layers[2] < layers[0]
+    assert {0, 2} == {p.dense_layers for p in points if p.method == Progressive()}
+    assert set(DEFINED) < layers[0]
+    assert len({p.method for p in points if p.method.name == "Progressive"} - set(DEFINED)) == 2
     controls = [point for point in points if point.is_control]
     assert Point(method=KVO(shuffled=True)) in controls
+    assert Point(method=Progressive(shuffled=True)) in controls
     assert Point(method=FP16(), trained=False) in controls
 
 

@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from golden.quality.storage import Ranking, Slots, TokenBuffer, affine, bursts, half, token_bytes
+from golden.quality.storage import (
+    Ranking,
+    Slots,
+    TokenBuffer,
+    affine,
+    bursts,
+    half,
+    take,
+    token_bytes,
+)
 from tb.golden.quality.small import prompt
 
 
@@ -53,6 +62,17 @@ def test_slots() -> None:
     assert slots.positions.tolist() == [[[4, 3]]]
     assert slots.values[0, 0, :, 0].tolist() == [4.0, 3.0]
     assert (slots.live, slots.now) == (2, 5)
+
+
+def test_take() -> None:
+    """Every cache its own tokens, in order, however much a token holds."""
+    x = torch.arange(2 * 3 * 5 * 4.0).view(2, 3, 5, 4)
+    index = torch.tensor([[[4, 0], [1, 1], [2, 3]], [[0, 1], [3, 2], [4, 4]]])
+    taken = take(x, index)
+    assert taken.shape == (2, 3, 2, 4)
+    assert taken[0, 0].tolist() == [[16.0, 17.0, 18.0, 19.0], [0.0, 1.0, 2.0, 3.0]]
+    assert torch.equal(taken, torch.take_along_dim(x, index.unsqueeze(-1), -2))
+    assert torch.equal(take(x.view(2, 3, 5, 2, 2), index), taken.view(2, 3, 2, 2, 2))
 
 
 def test_ranking_and_its_ties() -> None:

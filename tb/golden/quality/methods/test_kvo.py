@@ -74,19 +74,19 @@ def test_windows_close_while_decoding(whole: Prefill) -> None:
 
 
 def test_traffic_is_that_of_the_records(whole: Prefill) -> None:
-    """Reads: the records of `hw.formats` and a sum of 2 B per tail token. Writes: see below."""
+    """Reads: the records of `hw.formats`. Writes: see below."""
     found = run(METHOD, whole, start=PROMPT)
     form = KVFormat(METHOD.config(head_dim=32, rows=2))
     # 191 tokens: 64 closed in two value groups, of whose chunks 3 are read; 127 in the tail, whose
-    # sums take 254 B, 8 bursts. Four caches read the scales of one or two groups each.
-    least = 4 * (sum(form.traffic_bytes(191, groups=1).values()) + 256)
+    # 16 blocks have a burst of sums each. Four caches read the scales of one or two groups each.
+    least = 4 * sum(form.traffic_bytes(191, groups=1).values())
     more, rest = divmod(found[0][1] - least, form.value_scale_bytes)
     assert rest == 0
     assert 0 <= more <= 4
-    # Entry: 32 B of key codes, 4 of scales, 64 of values, 2 of their scale: 102 B, 4 bursts.
-    assert found[0][2] == 4 * (128 + 256)
-    # At 193 a window closes: two group records and a block of 8 base keys more; 65 sums.
-    written = 4 * (128 + 2 * form.group_bytes + form.base_block_bytes + 160)
+    # Entry: 32 B of key codes, 64 of values, 4 and 2 of their scales: 1, 2, 1 and 1 bursts.
+    assert found[0][2] == 4 * (160 + 16 * 32)
+    # At 193 a window closes: two group records and a block of 8 base keys more; 65 tail tokens.
+    written = 4 * (160 + 2 * form.group_bytes + form.base_block_bytes + 9 * 32)
     assert found[2][2] == written
     assert found[1][2] < written
 
@@ -101,15 +101,15 @@ def test_scales_are_read_once_per_group(chunks: tuple[int, ...], groups: int) ->
     query = torch.ones(64)
     reading = step(method.start(prompt(400, width=64, keys=keys)), 400, width=64, query=query)
     form = KVFormat(method.config(head_dim=64, rows=1))
-    # 401 tokens: 320 closed, 81 in the tail with 162 B of sums.
-    without = sum(form.traffic_bytes(401, groups=0).values()) + 192
+    # 401 tokens: 320 closed, 81 in the tail.
+    without = sum(form.traffic_bytes(401, groups=0).values())
     assert reading.read == without + groups * 256
 
 
 def test_traffic_at_the_published_budget() -> None:
-    """74,112 B if 48 chunks lie in 48 groups, and 128 sums of 2 B; ties select 12 whole groups."""
+    """74,624 B if 48 chunks lie in 48 groups; ties select 12 whole groups."""
     reading = step(KVO().start(prompt(2047, width=64)), 2047, width=64)
-    assert reading.read == 74_112 - (48 - 12) * 256 + 256
+    assert reading.read == 74_624 - (48 - 12) * 256
 
 
 def test_budgets_share_the_closed_windows(whole: Prefill) -> None:

@@ -1,0 +1,1 @@
+"""Closes windows of a compressed cache (docs/contracts.md, section 9)."""

@@ -1,0 +1,120 @@
+"""The figures of the writing side as a document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_TEXT = """# What writing the caches costs
+
+Made by `python -m tb.bench.generation --publish` from `results/generation.json`; do not edit. The
+decode core (`docs/contracts.md`, section 10) in front of an ideal memory that answers, and ends a
+write, after {latency} cycles; one port for reads, one for writes. Every output, and the memory
+after every step, is compared with the twin.
+
+## Decode steps
+
+{steps}
+*Traffic*: bytes read and written over those of dense 16-bit K and V of the same steps (derived);
+the mean over all steps. *A window*: cycles from the end of the job that closes it to its answer
+(measured).
+
+## Import of prompts
+
+{imports}
+*Cycles* a token until the import is answered (measured), windows that close included. *Beats* of 16
+bytes read and written a token (derived): what one port would need for both. Keys of a token are
+quantised {lanes} elements a cycle; a window closes between two tokens.
+
+## Area
+
+Preset `{preset}`, {lanes} lanes (`python -m hw.tools area --top decode_core`, NAND2 equivalents,
+logic alone):
+
+{area}
+"""
+
+#: Instances of the decode core by what they are for.
+_PARTS = {
+    "attention": ("core",),
+    "probabilities and saliency": (
+        "tap",
+        "saliency_update",
+        "builder",
+        "saliency_writer",
+        "finish",
+    ),
+    "append": ("appender", "appender_share", "token_writer", "admission"),
+    "closing windows": ("closer", "closer_share"),
+    "import of prompts": ("prompts",),
+}
+
+
+def markdown_table(rows: list[list[str]]) -> str:
+    """A table whose first row has the headings."""
+    lines = [rows[0], ["---"] + ["---:"] * (len(rows[0]) - 1), *rows[1:]]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def step_rows(steps: list[dict[str, Any]]) -> list[list[str]]:
+    """One row per preset."""
+    rows = [["preset", "steps", "sequences", "cycles a step", "traffic", "written", "a window"]]
+    for point in steps:
+        measured, derived = point["measured"], point["derived"]
+        rows.append(
+            [
+                f"`{point['preset']}`, {point['tensors']}",
+                str(measured["steps"]),
+                str(measured["sequences"]),
+                f"{derived['cycles_per_step']:,.0f}",
+                f"{derived['traffic']:.1%}",
+                f"{derived['written_share']:.2%} of it",
+                f"{derived['cycles_per_window']:,.0f} cycles",
+            ]
+        )
+    return rows
+
+
+def import_rows(imports: list[dict[str, Any]]) -> list[list[str]]:
+    """One row per preset."""
+    rows = [["preset", "tokens", "cycles a token", "of them closing", "beats a token"]]
+    for point in imports:
+        measured, derived = point["measured"], point["derived"]
+        closing = derived["cycles_per_window"] * measured["windows"] / measured["tokens"]
+        rows.append(
+            [
+                f"`{point['preset']}`",
+                str(measured["tokens"]),
+                f"{derived['cycles_per_token']:.1f}",
+                f"{closing:.1f}",
+                f"{derived['beats_per_token']:.1f}",
+            ]
+        )
+    return rows
+
+
+def area_rows(report: dict[str, Any]) -> list[list[str]]:
+    """One row per part of the decode core."""
+    sums = dict.fromkeys([*_PARTS, "merging and queues"], 0.0)
+    for module in report["modules"]:
+        names = module["name"].split(".")[1:]
+        # The tap is an instance of the attention core.
+        inner = names[:1] == ["core"] and names[1:2] in (["tap"], ["saliency_update"])
+        key = names[1] if inner else "".join(names[:1])
+        part = next((p for p, keys in _PARTS.items() if key in keys), "merging and queues")
+        sums[part] += module["combinational"] + module["flip_flops"]
+    total = sum(sums.values())
+    rows = [["part", "kGE", "share"]]
+    rows += [[part, f"{gates / 1000:.1f}", f"{gates / total:.1%}"] for part, gates in sums.items()]
+    return [*rows, ["all", f"{total / 1000:.1f}", "100.0%"]]
+
+
+def document(facts: dict[str, Any]) -> str:
+    """The whole page."""
+    return _TEXT.format(
+        latency=facts["latency"],
+        lanes=facts["lanes"],
+        steps=markdown_table(step_rows(facts["steps"])),
+        imports=markdown_table(import_rows(facts["imports"])),
+        area=markdown_table(area_rows(facts["area"])),
+        preset=facts["area"]["preset"],
+    )

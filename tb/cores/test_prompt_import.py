@@ -1,0 +1,295 @@
+"""Tokens of prompts and windows that close, from records in memory; what fails or is refused."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from hw.config import BEAT_BYTES, BURST_BYTES, preset
+from hw.cores.compressor.payloads import ANSWER, window_count, window_layout
+from hw.cores.compressor.tail_appender import token_layout
+from hw.cores.compressor.window_closer import reading_config
+from hw.cores.prompt_import import IMPORTED, PROMPT, PromptImport
+from hw.formats import KVFormat, Status
+from hw.memory.port import BURST_BEATS, request_layout, response_layout
+from tb.harness import pack, unpack
+from tb.harness.stepped import Neighbours, Steps, play
+
+CONFIG = preset("tiny")
+READING = reading_config(CONFIG)
+RECORD = KVFormat(CONFIG).prompt_record_bytes
+RECORD_BEATS = RECORD // BEAT_BYTES
+#: Beats of key and value; the header comes before them, padding behind.
+BEATS = CONFIG.head_dim * (16 + CONFIG.tail_value_bits) // 8 // BEAT_BYTES
+#: Regions of a cache.
+CACHE = ("base_address", "chunk_address", "tail_address")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt, and what goes wrong with which of its tokens."""
+
+    first: int = 0
+    tokens: int = 1
+    source: int = 0
+    tail_address: int = 1 << 16
+    bad_record: int | None = None
+    not_finite: int | None = None
+    failed: int | None = None
+    window: Status = Status.OK
+
+    @property
+    def refused(self) -> Status | None:
+        """Why it is not begun."""
+        if not 1 <= self.tokens <= CONFIG.max_context - self.first:
+            return Status.CONTEXT_RANGE
+        aligned = self.source % BURST_BYTES == self.tail_address % BURST_BYTES == 0
+        return None if aligned else Status.ADDRESS_RANGE
+
+    @property
+    def windows(self) -> list[int]:
+        """Those that close, in order."""
+        if self.refused is not None:
+            return []
+        found = []
+        for context in range(self.first + 1, self.first + self.tokens + 1):
+            windows, rest = divmod(context, CONFIG.window)
+            if rest == 0 and 0 <= windows - 2 < window_count(CONFIG):
+                found.append(windows - 2)
+        return found
+
+    @property
+    def status(self) -> Status:
+        """How it ends."""
+        if self.refused is not None:
+            return self.refused
+        if self.bad_record is not None or self.failed is not None:
+            return Status.MEMORY_ERROR
+        if self.not_finite is not None:
+            return Status.SCALE_NOT_FINITE
+        return self.window if self.windows else Status.OK
+
+    @property
+    def fields(self) -> dict[str, int]:
+        """Of the stream."""
+        return {
+            "source_address": self.source,
+            "base_address": 1 << 17,
+            "chunk_address": 1 << 18,
+            "tail_address": self.tail_address,
+            "first": self.first,
+            "tokens": self.tokens,
+        }
+
+
+class Core(Neighbours):
+    """Memory with random answers, an appender, and a closer of windows."""
+
+    def __init__(
+        self, prompts: list[Prompt], image: list[int], seed: int, longest: int, late: int
+    ) -> None:
+        items = [pack(PROMPT, prompt.fields) for prompt in prompts]
+        super().__init__({"prompt": items, "memory__response": [], "answer": []})
+        self._rng, self._image = random.Random(seed), image
+        self._longest, self._late = longest, late
+        good = [prompt for prompt in prompts if prompt.refused is None]
+        self._bad = {
+            (prompt.source + RECORD * prompt.bad_record) // BEAT_BYTES + 1
+            for prompt in good
+            if prompt.bad_record is not None
+        }
+        self._tokens = [(prompt, i) for prompt in good for i in range(prompt.tokens)]
+        self._windows = [prompt.window for prompt in good for _ in prompt.windows]
+        self._cycle = 0
+        self._due: list[tuple[int, int, int, int]] = []
+        self._beats = 0
+        self._written, self._written_in, self._answer_in = 0, 0, 0
+
+    def react(self, moved: Mapping[str, int]) -> Mapping[str, int]:
+        self._cycle += 1
+        self._answer_requests(moved)
+        found = {"written": 0, "not_finite": 0, "failed": 0}
+        if self._written_in:
+            self._written_in -= 1
+            prompt, number = self._tokens[0]
+            if self._written_in == 1:
+                found["not_finite"] = int(prompt.not_finite == number)
+                found["failed"] = int(prompt.failed == number)
+            if self._written_in == 0:
+                self._tokens.pop(0)
+                self._written = 1
+        if "token" in moved:
+            assert self._written_in == self._beats == 0
+            self._written = 0
+        if "token_beats" in moved:
+            self._beats += 1
+            if self._beats == BEATS:
+                self._beats, self._written_in = 0, self._rng.randint(2, self._longest)
+        # The next token waits for the end of this one.
+        self.held = {"token"} if self._beats or self._written_in else set()
+        if self._answer_in:
+            self._answer_in -= 1
+            if self._answer_in == 0:
+                answer = pack(ANSWER, {"status": self._windows.pop(0)})
+                self.inputs["answer"].append(answer)
+        if "window" in moved:
+            assert self._written
+            assert not self._beats
+            self._answer_in = self._rng.randint(1, self._longest)
+        return {**found, "written": self._written}
+
+    def _answer_requests(self, moved: Mapping[str, int]) -> None:
+        """One beat a cycle of those that are due, any of them; the last of a record is late."""
+        if "memory__request" in moved:
+            asked = unpack(request_layout(READING), moved["memory__request"])
+            first = asked["address"] // BEAT_BYTES
+            for beat in range((asked["bursts_less_one"] + 1) * BURST_BEATS):
+                # Records begin at a multiple of their size.
+                padding = (first + beat) % RECORD_BEATS == RECORD_BEATS - 1
+                when = self._cycle + (self._late if padding else 0)
+                self._due.append((when, asked["tag"], beat, first + beat))
+        due = [answer for answer in self._due if answer[0] <= self._cycle]
+        if due:
+            answer = self._rng.choice(due)
+            self._due.remove(answer)
+            _, tag, beat, place = answer
+            error = int(place in self._bad)
+            fields = {"data": self._image[place], "tag": tag, "beat": beat, "error": error}
+            self.inputs["memory__response"].append(pack(response_layout(READING), fields))
+
+
+def check(
+    prompts: list[Prompt], seed: int, longest: int = 8, late: int = 0, **options: Any
+) -> Steps:
+    """Import the prompts, compare everything that comes out; the run comes back."""
+    print(f"prompts of seed {seed}")
+    rng = random.Random(seed)
+    size = max(prompt.source + RECORD * prompt.tokens for prompt in prompts) // BEAT_BYTES + 1
+    image = [rng.getrandbits(128) for _ in range(size)]
+    unit = PromptImport(CONFIG)
+    good = [prompt for prompt in prompts if prompt.refused is None]
+    tokens = [(prompt, i) for prompt in good for i in range(prompt.tokens)]
+    windows = [(prompt, window) for prompt in good for window in prompt.windows]
+    steps = play(
+        unit,
+        lambda: Core(prompts, image, seed, longest, late),
+        {
+            # A record is shorter than the longest request.
+            "memory__request": len(tokens),
+            "token": len(tokens),
+            "token_beats": len(tokens) * BEATS,
+            "window": len(windows),
+            "imported": len(prompts),
+        },
+        counters=unit.counters,
+        seed=seed,
+        **options,
+    )
+    wanted, beats = [], []
+    for prompt, i in tokens:
+        at = (prompt.source + RECORD * i) // BEAT_BYTES
+        wanted.append(
+            {
+                "tail_address": prompt.tail_address,
+                "place": (prompt.first + i) % (2 * CONFIG.window),
+                "value_scale": image[at] & 0xFFFF,
+                "of_prompt": 1,
+                "saliency": image[at] >> 32 & 0xFFFFFFFF,
+            }
+        )
+        beats += image[at + 1 : at + 1 + BEATS]
+    assert [unpack(token_layout(CONFIG), item) for item in steps.items["token"]] == wanted
+    assert steps.items["token_beats"] == beats
+    closed = [
+        {**{name: prompt.fields[name] for name in CACHE}, "window": window}
+        for prompt, window in windows
+    ]
+    assert [unpack(window_layout(CONFIG), item) for item in steps.items["window"]] == closed
+    ends = [
+        {"status": prompt.status, "tokens": 0 if prompt.refused is not None else prompt.tokens}
+        for prompt in prompts
+    ]
+    assert [unpack(IMPORTED, item) for item in steps.items["imported"]] == ends
+    assert len(steps.seen["tokens_imported"]) == len(tokens)
+    return steps
+
+
+def test_prompts(seed: int) -> None:
+    """From nothing over two windows that close; one more token; over the end of the ring."""
+    prompts = [
+        Prompt(tokens=3 * CONFIG.window + 1),
+        Prompt(first=2, source=RECORD * 8),
+        Prompt(first=2 * CONFIG.window - 2, tokens=4),
+    ]
+    assert prompts[0].windows == [0, 1]
+    check(prompts, seed)
+
+
+def test_the_last_windows_stay(seed: int) -> None:
+    """Up to the longest cache: the last window of all never closes."""
+    prompt = Prompt(first=CONFIG.max_context - 18, tokens=18)
+    assert len(prompt.windows) == 1
+    check([prompt], seed)
+
+
+def test_refused(seed: int) -> None:
+    """Nothing is read or written, and the next one goes on."""
+    prompts = [
+        Prompt(tokens=0),
+        Prompt(first=CONFIG.max_context - 1, tokens=2),
+        Prompt(source=16),
+        Prompt(tail_address=8),
+        Prompt(first=0xFFFF, tokens=0xFF),
+        Prompt(first=CONFIG.max_context - 1),
+    ]
+    steps = check(prompts, seed)
+    # Taken, checked, told.
+    assert steps.cycles_of["imported"][:5] == [3, 6, 9, 12, 15]
+
+
+FAILURES = {
+    "first record": Prompt(tokens=3, bad_record=0),
+    "last record": Prompt(tokens=3, bad_record=2),
+    "not finite": Prompt(tokens=3, not_finite=2),
+    "not finite, then a record": Prompt(tokens=4, not_finite=0, bad_record=2),
+    "write": Prompt(tokens=3, failed=2),
+    "window": Prompt(first=30, tokens=2, window=Status.MEMORY_ERROR),
+    "not finite, then a window": Prompt(
+        first=30, tokens=3, not_finite=1, window=Status.MEMORY_ERROR
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_failures(name: str, seed: int) -> None:
+    """The first one shows, but for one of memory; the next prompt begins anew."""
+    check([FAILURES[name], Prompt(tokens=2, source=RECORD * 8)], seed)
+
+
+def test_padding_comes_late(seed: int) -> None:
+    """Long after the token is written."""
+    check([Prompt(tokens=3), Prompt(first=31)], seed, longest=2, late=60)
+
+
+@pytest.mark.parametrize(
+    "stall", [0.5, {"token_beats": 0.9}, {"memory__request": 0.9, "imported": 0.9}], ids=str
+)
+def test_stalls(stall: Any, seed: int) -> None:
+    check([Prompt(first=29, tokens=4), Prompt(tokens=2)], seed, stall=stall)
+
+
+@pytest.mark.parametrize("cycle", [5, 40, 77])
+def test_reset_in_flight(cycle: int, seed: int) -> None:
+    check([Prompt(first=29, tokens=6)], seed, stall=0.1, reset_at=cycle)
+
+
+def test_pace(seed: int) -> None:
+    """Records are read ahead: of an appender that never waits, a beat a cycle and 2 a token."""
+    steps = check([Prompt(tokens=12)], seed, longest=2)
+    starts = steps.cycles_of["token"]
+    assert [b - a for a, b in pairwise(starts)][2:] == [RECORD_BEATS + 2] * 9

@@ -1,0 +1,1 @@
+"""The bench of cores that write their caches."""

@@ -1,0 +1,70 @@
+"""Which sequences the test ``generate_kv`` lets grow."""
+
+from __future__ import annotations
+
+import random
+
+from golden.captured import captured_tensors, check_model
+from golden.generation import Generation, generate
+from golden.model.capture import capture
+from golden.tensors import CASES, Tensors
+from hw.config import AttentionConfig, ConfigError
+from tb.attention.catalogue import SHORT_CONTEXT, has_model_shape
+
+#: Layer of the trained model whose tensors are taken: with the sharpest look-ups.
+LAYER = 1
+
+
+def spans(config: AttentionConfig) -> list[tuple[int, int]]:
+    """Prompt and last context of each sequence.
+
+    From nothing over the first window that closes; to where the budget begins to prune; to the
+    longest context that there is.
+    """
+    window, longest = config.window, config.max_context
+    limit = min(longest, config.budget + 2 * window)
+    return [
+        (0, min(longest, 2 * window + window // 4)),
+        (limit - window, min(longest, limit + window // 2)),
+        (longest - window - window // 2, longest),
+    ]
+
+
+def tensors_of(config: AttentionConfig, seed: int) -> tuple[list[Tensors], str]:
+    """The tensors of each sequence, and where they come from.
+
+    Raises
+    ------
+    ConfigError
+        The contexts are long and the shape is not the trained model's.
+    """
+    lengths = [last for _, last in spans(config)]
+    if has_model_shape(config):
+        captured = capture("mixed")
+        check_model(captured, config)
+        heads = [
+            captured_tensors(
+                captured, config, layer=LAYER, kv_head=i % config.kv_heads, context=last
+            )
+            for i, last in enumerate(lengths)
+        ]
+        return heads, f"captured from layer {LAYER} of the trained model"
+    if config.max_context > SHORT_CONTEXT:
+        raise ConfigError(
+            f"max_context must be at most {SHORT_CONTEXT} in another shape than the trained "
+            f"model's, not {config.max_context}"
+        )
+    kinds = ("random", "sink", "outlier_channels")
+    made = [
+        CASES[kind](config, last, seed + i)
+        for i, (kind, last) in enumerate(zip(kinds, lengths, strict=True))
+    ]
+    return made, "synthetic"
+
+
+def make_generation(config: AttentionConfig, seed: int) -> tuple[Generation, str]:
+    """The steps of the sequences in random order, and where their tensors come from."""
+    tensors, source = tensors_of(config, seed)
+    order = [i for i, (prompt, last) in enumerate(spans(config)) for _ in range(last - prompt)]
+    random.Random(seed).shuffle(order)
+    return generate(tensors, [prompt for prompt, _ in spans(config)], order, config), source
