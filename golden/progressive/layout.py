@@ -38,7 +38,7 @@ class CacheBytes:
 
 
 def _packed(numbers: Integers, bits: int) -> Bytes:
-    """``[n, channels]`` numbers of ``bits`` bits, channel after channel, bit 0 first."""
+    """The low ``bits`` bits of numbers ``[n, channels]``, channel after channel, bit 0 first."""
     split = (numbers[..., None] >> np.arange(bits)) & 1
     return np.packbits(split.reshape(len(numbers), -1).astype(np.uint8), -1, bitorder="little")
 
@@ -91,7 +91,7 @@ def pack(tokens: Tokens, statistics: HeadStatistics, form: ProgressiveFormat) ->
     upper = _packed(codes >> low, form.screen_bits)
     rest = (
         _pairs(tokens.value),
-        _packed(codes & (1 << low) - 1, low),
+        _packed(codes, low),
         _packed(values, form.value_bits),
     )
     return CacheBytes(

@@ -174,12 +174,12 @@ def attend(
     )
     index = torch.cat([_units(i, 0) for i, _, _ in sections])
     valued = torch.cat([_units(torch.ones_like(i), 0) * read for i, _, read in sections])
-    total_ = accumulate(
+    accumulator = accumulate(
         _contributions(weights.weight, index, valued, tokens.value, form),
         weights.maximum_shift,
         weights.unit_shift,
     )
-    return StepResult(_output(total_, weights.sum, statistics.value), chosen, ranks[kept])
+    return StepResult(_output(accumulator, weights.sum, statistics.value), chosen, ranks[kept])
 
 
 def _contributions(

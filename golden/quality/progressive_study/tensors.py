@@ -188,8 +188,7 @@ def _coarse(coded: Coded, variant: Variant) -> Coded:
         return coded
     scale = -(-coded.scale // 16) * 16
     zero = ((coded.zero + 8) // 16 * 16).clamp(max=240)
-    step = (variant.key_bits, coded, scale, zero)
-    return _recode(*step)
+    return _recode(variant.key_bits, coded, scale, zero)
 
 
 def _recode(bits: int, coded: Coded, scale: Tensor, zero: Tensor) -> Coded:
