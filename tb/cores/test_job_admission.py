@@ -230,6 +230,12 @@ def test_jobs_of_one_cache_follow_each_other(seed: int) -> None:
     assert len(steps.seen["same_cache_wait"]) > 10
 
 
+def test_caches_in_use_move_up(seed: int) -> None:
+    """When the oldest job ends, the one behind it still has its cache."""
+    jobs = [Job(mode=Mode.DENSE8, cache=cache) for cache in (1, 2, 2, 3, 3, 1, 1)]
+    check(jobs, seed, runs=60)
+
+
 def test_room(seed: int) -> None:
     """No more jobs than the core has slots."""
     jobs = [Job(mode=Mode.DENSE8, cache=i) for i in range(9)]
