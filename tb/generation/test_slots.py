@@ -72,3 +72,11 @@ def test_stalls(seed: int) -> None:
     golden = make([(Mode.SLOTS, 28, 44), (Mode.KVO, 30, 36), (Mode.SLOTS, 0, 3)], seed)
     memory = {"latency_max": 40, "shuffle": 1, "request_stall": 60, "response_gap": 60}
     run_generation(golden, seed=seed, stall=0.4, memory=memory)
+
+
+@pytest.mark.slow
+def test_ten_thousand_steps(seed: int) -> None:
+    """Three caches, each some hundred times over its size."""
+    golden = make([(Mode.SLOTS, 0, 3400), (Mode.SLOTS, 0, 3300), (Mode.SLOTS, 31, 3331)], seed)
+    assert len(golden.steps) == 10_000
+    run_generation(golden, driver="native")
