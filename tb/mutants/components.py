@@ -715,8 +715,8 @@ COMPONENT_FAULTS: tuple[ComponentFault, ...] = (
         unit="SaliencyUpdate",
         kind="condition dropped",
         description="the newest token begins with what the memory held",
-        old="Mux(received.p.last, 0, old.payload.word_select(word, SALIENCY_BITS))",
-        new="old.payload.word_select(word, SALIENCY_BITS)",
+        old="return Mux(newest, 0, word)",
+        new="return word",
         killed_by="tb/cores/test_saliency_update.py::test_tails_at_full_pace[tiny]",
     ),
     ComponentFault(
