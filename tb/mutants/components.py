@@ -735,8 +735,8 @@ COMPONENT_FAULTS: tuple[ComponentFault, ...] = (
         unit="JobAdmission",
         kind="off by one",
         description="a job does not wait for the oldest one of its cache",
-        old="(used > i) & (cache",
-        new="(used > i + 1) & (cache",
+        old="(used > i) & self._meet(",
+        new="(used > i + 1) & self._meet(",
         killed_by="tb/cores/test_job_admission.py::test_jobs_of_one_cache_follow_each_other",
     ),
     ComponentFault(
@@ -755,8 +755,8 @@ COMPONENT_FAULTS: tuple[ComponentFault, ...] = (
         unit="JobAdmission",
         kind="stuck at 0",
         description="every tail begins in the first half of the ring",
-        old="self.token.payload.place.eq(half + job.tail - 1)",
-        new="self.token.payload.place.eq(job.tail - 1)",
+        old="place_of_ring = half + job.tail - 1",
+        new="place_of_ring = job.tail - 1",
         killed_by="tb/cores/test_job_admission.py::test_places_of_a_ring",
     ),
     ComponentFault(
