@@ -57,7 +57,7 @@ help: ## This list
 	@echo "        DRIVER=$(DRIVER) (or native: faster, for long runs, no waves)"
 	@echo "        MODE=kvo, dense8 or dense16 (what the cache holds)"
 	@echo "        MEMORY=hbm2-2000, another DRAM standard (docs/dram.md), axi4 or ideal; SLICES=1, 2 or 4"
-	@echo "        TOP=attention_core or accelerator (what verilog writes)"
+	@echo "        TOP=attention_core, decode_core or accelerator (what verilog writes)"
 	@echo "        CONFIG=<file.toml> (in place of PRESET: fields of AttentionConfig, see hw/config.py)"
 	@echo "        SRAM=1 (large memories as modules to replace by macros, see docs/integration.md)"
 	@echo "        KV=<file.safetensors> (your tensors, see golden/user_tensors.py)"
