@@ -31,6 +31,8 @@ CONFIRMED = (
     replace(DEFAULT, top=448),
     replace(DEFAULT, part=2),
     replace(DEFAULT, top=384, reach=8),
+    replace(DEFAULT, part=8, plane_bits=2),
+    replace(DEFAULT, part=8, plane_bits=2, top=384),
 )
 
 
