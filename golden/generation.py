@@ -137,7 +137,8 @@ def generate(
     """
     layout = KVFormat(config)
     caches: list[SequenceCache | ConstantCache] = []
-    placements, sizes = [], []
+    placements: list[Placement] = []
+    sizes = []
     image = bytearray(BURST_BYTES)
     inputs = []
     modes = modes or [Mode.KVO] * len(tensors)
@@ -175,13 +176,14 @@ def generate(
         cache, place = caches[index], placements[index]
         keys, codes, scale = inputs[index]
         t = cache.context if isinstance(cache, SequenceCache) else cache.map.now
-        slot = cache.append(keys[t], codes[t], scale[t])
+        before = cache.map.next_slot if isinstance(cache, ConstantCache) else 0
+        cache.append(keys[t], codes[t], scale[t])
         query, query_scale = quantise_query(tensors[index].queries[:, t])
         held = cache.cache
         result = cache.attend(query, query_scale)
         placed = None
         if isinstance(cache, ConstantCache):
-            placed = {"position": t, "slot": slot, "next_slot": cache.map.next_slot}
+            placed = {"position": t, "slot": before, "next_slot": cache.map.next_slot}
         elif cache.close_due and cache.context < config.max_context:
             cache.close()
         job = JobDescriptor.at(
