@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -14,6 +14,7 @@ from golden.memory_image import (
     pack_base_blocks,
     pack_chunks,
     pack_tail,
+    prompt_records,
     query_beats,
     token_beats,
     unpack_cache,
@@ -53,8 +54,21 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Prompt:
+    """A prompt that becomes a cache: fields of the ``prompt`` stream."""
+
+    cache: int
+    source_address: int
+    base_address: int
+    chunk_address: int
+    tail_address: int
+    first: int
+    tokens: int
+
+
+@dataclass(frozen=True)
 class Generation:
-    """Caches in a memory, and the steps that they take."""
+    """Caches in a memory, the prompts that are imported, and the steps that they take."""
 
     config: AttentionConfig
     image: bytes
@@ -63,14 +77,20 @@ class Generation:
     #: Bytes of each region, base, chunk and tail, of each cache.
     sizes: list[dict[str, int]]
     steps: list[Step]
+    prompts: list[Prompt]
+    #: The caches in the end.
+    final: list[CompressedCache]
 
-    def cache_in(self, memory: bytes, step: Step) -> CompressedCache:
-        """The cache of ``step``, after it, that ``memory`` holds.
+    def _tail_in(self, memory: bytes, number: int, golden: CompressedCache) -> Tail:
+        """The tail of cache ``number`` that ``memory`` holds, and perhaps a token behind it.
 
         A window that has closed shows in the numbers of the next step, whose token is not there.
         """
-        context = step.context + step.closes
-        place = self.placements[step.cache]
+        place = self.placements[number]
+        closed = golden.context - len(golden.tail.saliency)
+        context = golden.context
+        if place.mode == Mode.KVO:
+            context += self.config.closed_tokens(context) != closed
         size = KVFormat(self.config).region_bytes(context, place.mode)
         base, chunk, tail = (
             memory[address : address + size[name]]
@@ -81,12 +101,15 @@ class Generation:
             )
         )
         if place.mode == Mode.SLOTS:
-            return unpack_slots(tail, context, self.config)
-        return unpack_cache(base, chunk, tail, context, self.config)
+            return unpack_slots(tail, context, self.config).tail
+        return unpack_cache(base, chunk, tail, context, self.config).tail
 
-    def differences(self, memory: bytes, step: Step) -> list[str]:
-        """What ``memory`` has wrong after ``step``: records by bytes, the tail by its numbers."""
-        place, after = self.placements[step.cache], step.after
+    def differences(self, memory: bytes, number: int, after: CompressedCache) -> list[str]:
+        """What ``memory`` has wrong of cache ``number``, which should be ``after``.
+
+        Records are compared byte by byte, the tail by its numbers.
+        """
+        place = self.placements[number]
         wrong = []
         for name, address, wanted in (
             ("base keys", place.base_address, pack_base_blocks(after.closed, self.config)),
@@ -100,15 +123,13 @@ class Generation:
                 wrong.append(
                     f"{name}: byte {first} must be {wanted[first]:#x}, not {found[first]:#x}"
                 )
-        tail, tokens = self.cache_in(memory, step).tail, len(after.tail.saliency)
+        tail, tokens = self._tail_in(memory, number, after), len(after.tail.saliency)
         for field in fields(after.tail):
             held, golden = getattr(tail, field.name), getattr(after.tail, field.name)
-            pairs = (
-                [(held, golden)]
-                if not isinstance(held, Quantised)
-                else list(zip(vars(held).values(), vars(golden).values(), strict=True))
-            )
-            for mine, theirs in pairs:
+            both = [(held, golden)]
+            if isinstance(held, Quantised):
+                both = list(zip(vars(held).values(), vars(golden).values(), strict=True))
+            for mine, theirs in both:
                 if not torch.equal(mine[:tokens], theirs):
                     place_of = (mine[:tokens] != theirs).nonzero()[0].tolist()
                     wrong.append(f"tail: {field.name} differs, first at {place_of}")
@@ -121,6 +142,8 @@ def generate(
     order: Sequence[int],
     config: AttentionConfig,
     modes: Sequence[Mode] | None = None,
+    *,
+    imported: Collection[int] = (),
 ) -> Generation:
     """The golden data of caches that begin with a prompt each and take steps in ``order``.
 
@@ -134,6 +157,8 @@ def generate(
         The cache of each step; as many steps of a cache as it has tokens left at most.
     modes
         Of each cache `KVO` or `SLOTS`; by default `KVO`.
+    imported
+        Caches whose prompt is not in the image: the hardware is to import it first.
     """
     layout = KVFormat(config)
     caches: list[SequenceCache | ConstantCache] = []
@@ -141,8 +166,9 @@ def generate(
     sizes = []
     image = bytearray(BURST_BYTES)
     inputs = []
+    sources: list[Prompt] = []
     modes = modes or [Mode.KVO] * len(tensors)
-    for one, prompt, mode in zip(tensors, prompts, modes, strict=True):
+    for number, (one, prompt, mode) in enumerate(zip(tensors, prompts, modes, strict=True)):
         total = one.keys.shape[-2]
         keys = one.keys.half().double()
         codes, scale = symmetric_codes(one.values, config.tail_value_bits)
@@ -156,10 +182,25 @@ def generate(
         addresses = {}
         for name, content in _contents(cache, prompt, config).items():
             addresses[name] = len(image)
-            image += content + bytes(size[name] - len(content))
+            there = b"" if number in imported else content
+            image += there + bytes(size[name] - len(there))
         if mode == Mode.SLOTS:
             # The number of the cache.
             addresses["chunk"] = sum(place.mode == mode for place in placements)
+        if number in imported:
+            sources.append(
+                Prompt(
+                    cache=number,
+                    source_address=len(image),
+                    base_address=addresses["base"],
+                    chunk_address=addresses["chunk"],
+                    tail_address=addresses["tail"],
+                    first=0,
+                    tokens=prompt,
+                )
+            )
+            part = slice(prompt)
+            image += prompt_records(keys[part], codes[part], scale[part], sums, config)
         caches.append(cache)
         sizes.append(size)
         placements.append(
@@ -205,7 +246,8 @@ def generate(
                 placed=placed,
             )
         )
-    return Generation(config, bytes(image), placements, sizes, steps)
+    final = [cache.cache for cache in caches]
+    return Generation(config, bytes(image), placements, sizes, steps, sources, final)
 
 
 def _contents(

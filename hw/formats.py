@@ -180,6 +180,17 @@ class KVFormat:
         blocks = range(closed // chunk, -(-(closed + tail) // chunk))
         return [block % self.tail_blocks if mode == Mode.KVO else block for block in blocks]
 
+    @property
+    def prompt_record_bytes(self) -> int:
+        """A token of a prompt that is to be imported, padded to a burst.
+
+        A beat with the scale of the value (FP16, bytes 0 and 1) and the saliency (bytes 4 to 7);
+        the key in FP16; the codes of the value.
+        """
+        c = self.config
+        numbers = c.head_dim * (FP16_BITS + c.tail_value_bits) // 8
+        return _round_up(BEAT_BYTES + numbers, BURST_BYTES)
+
     # --- units of the formal pass that every mode has -------------------------------------------
 
     def block_bytes(self, mode: Mode) -> tuple[int, int]:

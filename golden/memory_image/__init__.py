@@ -3,7 +3,13 @@
 from golden.memory_image.bundle import GoldenDataError, load_golden, save_golden
 from golden.memory_image.dense_records import pack_dense, unpack_dense
 from golden.memory_image.image import MemoryImage, MemoryImageError, Placement
-from golden.memory_image.job import JobDescriptor, query_beats, query_codes, token_beats
+from golden.memory_image.job import (
+    JobDescriptor,
+    prompt_records,
+    query_beats,
+    query_codes,
+    token_beats,
+)
 from golden.memory_image.records import (
     RecordError,
     pack_base_blocks,
@@ -25,6 +31,7 @@ __all__ = [
     "pack_chunks",
     "pack_dense",
     "pack_tail",
+    "prompt_records",
     "query_beats",
     "query_codes",
     "save_golden",

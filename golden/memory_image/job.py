@@ -1,5 +1,6 @@
 """Job descriptors and query beats (docs/contracts.md, sections 1 and 3)."""
 
+import struct
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 from golden.memory_image.image import Placement
 from golden.reference import to_fp16
 from hw.config import BEAT_BITS, AttentionConfig
-from hw.formats import FP16_BITS, job_fields
+from hw.formats import FP16_BITS, KVFormat, job_fields
 
 QUERY_ELEMENT_BITS = 16
 QUERY_ELEMENTS = BEAT_BITS // QUERY_ELEMENT_BITS
@@ -131,3 +132,16 @@ def token_beats(key: Tensor, value_codes: Tensor, config: AttentionConfig) -> li
     row += value_codes.numpy().astype(f"<i{config.tail_value_bits // 8}").tobytes()
     size = BEAT_BITS // 8
     return [int.from_bytes(row[i : i + size], "little") for i in range(0, len(row), size)]
+
+
+def prompt_records(
+    keys: Tensor, value_codes: Tensor, value_scale: Tensor, sums: Tensor, config: AttentionConfig
+) -> bytes:
+    """The source of an import: T tokens with their saliency in units of 2**-20 (section 9)."""
+    size, records = KVFormat(config).prompt_record_bytes, b""
+    for key, codes, scale, saliency in zip(keys, value_codes, value_scale, sums, strict=True):
+        header = struct.pack("<HHI8x", int(scale), 0, int(saliency))
+        beats = token_beats(key, codes, config)
+        row = header + b"".join(beat.to_bytes(BEAT_BITS // 8, "little") for beat in beats)
+        records += row.ljust(size, b"\0")
+    return records

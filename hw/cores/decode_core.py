@@ -8,10 +8,12 @@ from hw.config import BEAT_BITS, AttentionConfig
 from hw.cores.attention_core import AttentionCore
 from hw.cores.compressor.burst_builder import BurstBuilder
 from hw.cores.compressor.record_writer import RecordWriter
+from hw.cores.compressor.sharing import JOBS, PROMPTS, AppenderShare, CloserShare
 from hw.cores.compressor.tail_appender import TailAppender
-from hw.cores.compressor.window_closer import WRITE_TAG_BITS, WindowCloser, reading_config
+from hw.cores.compressor.window_closer import WindowCloser, reading_config
 from hw.cores.job_admission import JobAdmission, started_layout
 from hw.cores.job_finish import JobFinish, finished_layout
+from hw.cores.prompt_import import IMPORTED, PROMPT, PromptImport
 from hw.cores.slot_map import SlotMap
 from hw.counters import Counter
 from hw.memory.port import read_port, tag_bits, write_port
@@ -21,6 +23,10 @@ from hw.streams import StreamFIFO
 
 #: Bursts of a token, or of saliencies, that are written with one request.
 _RUN = 4
+#: Core, closer of windows, import of prompts.
+_READERS = 3
+#: Of each writer.
+_WRITE_TAG_BITS = 2
 #: Appender, saliencies, closer of windows.
 _WRITERS = 3
 
@@ -50,6 +56,9 @@ class DecodeCore(wiring.Component):
     token : In(stream of 16 bytes)
         Key and value of each job of mode `KVO` or `SLOTS`, see `TailAppender`; of refused ones,
         too.
+    prompt, imported : stream
+        Prompts that become caches beside the jobs, see `PromptImport`. No job of the cache may be
+        under way.
     memory : Out(read_port), memory_write : Out(write_port)
     counter_address, counter_data, counter_clear
         As of `AttentionCore`.
@@ -60,10 +69,14 @@ class DecodeCore(wiring.Component):
     ) -> None:
         self._config = config
         self._core = AttentionCore(config, page_bytes, writes=True)
-        self._closer = WindowCloser(config, lanes=lanes, page_bytes=page_bytes)
+        self._closer = WindowCloser(
+            config, lanes=lanes, page_bytes=page_bytes, write_tag_bits=_WRITE_TAG_BITS
+        )
         self._appender = TailAppender(config, lanes=lanes)
         self._admission = JobAdmission(config)
         self._finish = JobFinish(config)
+        self._share = AppenderShare(config)
+        self._prompts = PromptImport(config, page_bytes)
         self._read_tags = max(tag_bits(config), tag_bits(reading_config(config)))
         names = ("job", "query", "selection", "output", "completion")
         streams = {name: self._core.signature.members[name] for name in names}
@@ -74,8 +87,10 @@ class DecodeCore(wiring.Component):
                 "completion": Out(stream.Signature(finished_layout(config))),
                 **{name: self._core.signature.members[name] for name in counter_names},
                 "token": In(stream.Signature(BEAT_BITS)),
-                "memory": Out(read_port(self._read_tags + 1)),
-                "memory_write": Out(write_port(WRITE_TAG_BITS + (_WRITERS - 1).bit_length())),
+                "prompt": In(stream.Signature(PROMPT)),
+                "imported": Out(stream.Signature(IMPORTED)),
+                "memory": Out(read_port(self._read_tags + (_READERS - 1).bit_length())),
+                "memory_write": Out(write_port(_WRITE_TAG_BITS + (_WRITERS - 1).bit_length())),
             }
         )
 
@@ -92,7 +107,8 @@ class DecodeCore(wiring.Component):
     @property
     def events(self) -> list[Counter]:
         """Counters of the writing side, to be put into a bank."""
-        return [*self._admission.counters, *self._finish.counters, *self._closer.counters]
+        units = (self._admission, self._finish, self._prompts, self._closer)
+        return [counter for unit in units for counter in unit.counters]
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -118,20 +134,14 @@ class DecodeCore(wiring.Component):
         # The way of a job: announced, appended, admitted; done, written, closed, completed.
         connect(m, core.announced, admission.jobs)
         connect(m, flipped(self.token), admission.beats)
-        connect(m, admission.token, appender.token)
-        connect(m, admission.token_beats, appender.beats)
         connect(m, admission.admitted, core.admitted)
         connect(m, admission.started, started.input)
         connect(m, started.output, finish.started)
         connect(m, core.completion, finish.done)
         connect(m, core.saliency, finish.saliency)
-        connect(m, finish.window, closer.window)
-        connect(m, closer.answer, finish.answer)
         connect(m, finish.completion, flipped(self.completion))
-        m.d.comb += [
-            admission.finished.eq(finish.finished),
-            admission.not_finite.eq(appender.not_finite),
-        ]
+        m.d.comb += admission.finished.eq(finish.finished)
+        prompts = self._connect_prompts(m)
 
         if config.slots:
             m.submodules.slot_map = slot_map = SlotMap(config)
@@ -144,26 +154,41 @@ class DecodeCore(wiring.Component):
                 slot_map.kept.eq(finish.kept),
             ]
 
-        # Memory: the core and the closer read; tokens, saliencies and closed windows are written.
+        # Memory: three units read; tokens, saliencies and closed windows are written.
         m.submodules.builder = builder = BurstBuilder()
         m.submodules.token_writer = tokens = self._writer()
         m.submodules.saliency_writer = saliencies = self._writer()
         connect(m, finish.pieces, builder.pieces)
-        for source, writer, ended, failed in (
-            (appender.bursts, tokens, admission.appended, admission.failed),
-            (builder.bursts, saliencies, finish.written, finish.failed),
+        connect(m, appender.bursts, tokens.bursts[0])
+        connect(m, builder.bursts, saliencies.bursts[0])
+        # What was sent is written when the writer is idle.
+        sent = [Signal(name=f"sent_{name}") for name in ("job", "prompt", "saliency")]
+        share = self._share
+        appended = appender.bursts.valid & appender.bursts.ready & appender.bursts.payload.last
+        saved = builder.bursts.valid & builder.bursts.ready & builder.bursts.payload.last
+        for waits, event, writer, written in (
+            (sent[0], appended & (share.of == JOBS), tokens, admission.appended),
+            (sent[1], appended & (share.of == PROMPTS), tokens, prompts.written),
+            (sent[2], saved, saliencies, finish.written),
         ):
-            connect(m, source, writer.bursts[0])
-            waits = Signal()
-            moved = source.valid & source.ready
-            m.d.comb += [failed.eq(writer.failed), ended.eq(waits & writer.idle)]
-            with m.If(moved & source.payload.last):
+            m.d.comb += written.eq(waits & writer.idle)
+            with m.If(event):
                 m.d.sync += waits.eq(1)
-            with m.Elif(ended):
+            with m.Elif(written):
                 m.d.sync += waits.eq(0)
-        m.submodules.reads = reads = ReadMerge(2, tag_bits=self._read_tags)
-        m.submodules.writes = writes = WriteMerge(_WRITERS, tag_bits=WRITE_TAG_BITS)
-        for i, reader in enumerate((core.memory, closer.memory)):
+        m.d.comb += [
+            share.ended.eq(appended),
+            share.written.eq(admission.appended),
+            finish.failed.eq(saliencies.failed),
+            # A write of a token that fails spoils both that may be meant.
+            admission.failed.eq(tokens.failed),
+            prompts.failed.eq(tokens.failed),
+            admission.not_finite.eq(appender.not_finite & (share.of == JOBS)),
+            prompts.not_finite.eq(appender.not_finite & (share.of == PROMPTS)),
+        ]
+        m.submodules.reads = reads = ReadMerge(_READERS, tag_bits=self._read_tags)
+        m.submodules.writes = writes = WriteMerge(_WRITERS, tag_bits=_WRITE_TAG_BITS)
+        for i, reader in enumerate((core.memory, closer.memory, prompts.memory)):
             self._connect_reader(m, reader, reads.readers[i])
         for i, writer_port in enumerate((tokens.memory, saliencies.memory, closer.memory_write)):
             connect(m, writer_port, writes.writers[i])
@@ -171,10 +196,30 @@ class DecodeCore(wiring.Component):
         connect(m, writes.memory, flipped(self.memory_write))
         return m
 
+    def _connect_prompts(self, m: Module) -> PromptImport:
+        """Jobs and prompts share the appender and the closer of windows."""
+        admission, finish = self._admission, self._finish
+        m.submodules.prompts = prompts = self._prompts
+        m.submodules.appender_share = share = self._share
+        m.submodules.closer_share = windows = CloserShare(self._config)
+        connect(m, flipped(self.prompt), prompts.prompt)
+        connect(m, prompts.imported, flipped(self.imported))
+        for i, unit in ((JOBS, admission), (PROMPTS, prompts)):
+            connect(m, unit.token, share.tokens[i])
+            connect(m, unit.token_beats, share.beats[i])
+        for i, closing in ((JOBS, finish), (PROMPTS, prompts)):
+            connect(m, closing.window, windows.windows[i])
+            connect(m, windows.answers[i], closing.answer)
+        connect(m, share.token, self._appender.token)
+        connect(m, share.token_beats, self._appender.beats)
+        connect(m, windows.window, self._closer.window)
+        connect(m, self._closer.answer, windows.answer)
+        return prompts
+
     @staticmethod
     def _writer() -> RecordWriter:
         """Of one source, whose bursts follow each other in one record."""
-        return RecordWriter(records=[1], run=_RUN, tag_bits=WRITE_TAG_BITS)
+        return RecordWriter(records=[1], run=_RUN, tag_bits=_WRITE_TAG_BITS)
 
     @staticmethod
     def _connect_reader(

@@ -139,6 +139,7 @@ class JobAdmission(wiring.Component):
             self.token.payload.tail_address.eq(job.tail_address),
             self.token.payload.place.eq(token_place),
             self.token.payload.value_scale.eq(jobs.payload.value_scale),
+            self.token.payload.of_prompt.eq(0),
             self.token_beats.payload.eq(self.beats.payload),
             self.token_beats.valid.eq(self.beats.valid & passes),
             self.beats.ready.eq(Mux(passes, self.token_beats.ready, drops)),

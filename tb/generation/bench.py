@@ -1,14 +1,15 @@
 """A decode core and its memory, as one component that the harness can run."""
 
 from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.config import BEAT_BITS, AttentionConfig
+from hw.config import AttentionConfig
 from hw.cores.decode_core import DecodeCore
 from hw.counters import Counter
 
-_STREAMS = ("job", "query", "selection", "output", "completion")
+_INPUTS = ("job", "query", "token", "prompt")
+_OUTPUTS = ("selection", "output", "completion", "imported")
 
 
 class GenerationBench(wiring.Component):
@@ -20,8 +21,10 @@ class GenerationBench(wiring.Component):
 
     Members
     -------
-    job, query, token : In(stream), selection, output, completion : Out(stream)
+    job, query, token, prompt : In(stream), selection, output, completion, imported : Out(stream)
         Those of the core.
+    prompts : In(16)
+        Jobs begin when so many are imported.
     beats_read, beats_written : Out(32)
         Counts of the memory model.
     events : Out(32) for each of the core's ``events``, by name.
@@ -33,8 +36,8 @@ class GenerationBench(wiring.Component):
         members = self._core.signature.members
         super().__init__(
             {
-                **{name: members[name] for name in _STREAMS},
-                "token": In(stream.Signature(BEAT_BITS)),
+                **{name: members[name] for name in (*_INPUTS, *_OUTPUTS)},
+                "prompts": In(16),
                 "beats_read": Out(32),
                 "beats_written": Out(32),
                 **{counter.name: Out(32) for counter in self._core.events},
@@ -50,9 +53,19 @@ class GenerationBench(wiring.Component):
         """Connect core and memory, and count the events."""
         m = Module()
         m.submodules.core = core = self._core
-        for name in (*_STREAMS, "token"):
-            ours, its = flipped(getattr(self, name)), getattr(core, name)
-            connect(m, *((ours, its) if self.signature.members[name].flow == In else (its, ours)))
+        for name in _INPUTS[1:]:
+            connect(m, flipped(getattr(self, name)), getattr(core, name))
+        imported, go = Signal(16), Signal()
+        with m.If(self.imported.valid & self.imported.ready):
+            m.d.sync += imported.eq(imported + 1)
+        m.d.comb += [
+            go.eq(imported >= self.prompts),
+            core.job.payload.eq(self.job.payload),
+            core.job.valid.eq(self.job.valid & go),
+            self.job.ready.eq(core.job.ready & go),
+        ]
+        for name in _OUTPUTS:
+            connect(m, getattr(core, name), flipped(getattr(self, name)))
         completed = Signal(32)
         with m.If(self.completion.valid & self.completion.ready):
             m.d.sync += completed.eq(completed + 1)

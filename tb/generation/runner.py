@@ -11,9 +11,10 @@ from golden.generation import Generation
 from hw.config import BEAT_BYTES, AttentionConfig
 from hw.cores.job_finish import finished_layout
 from hw.cores.payloads import chunk_bits
+from hw.cores.prompt_import import IMPORTED, PROMPT
 from hw.formats import Status
 from tb.generation.bench import GenerationBench
-from tb.harness import Driver, HarnessError, Run, Stall, simulate, unpack
+from tb.harness import Driver, HarnessError, Run, Stall, pack, simulate, unpack
 from tb.harness.files import BUILD_ROOT, REPOSITORY
 
 MEMORY_MODEL = REPOSITORY / "tb" / "models" / "ideal_memory.sv"
@@ -47,6 +48,7 @@ def run_generation(
     *,
     seed: int = 1,
     stall: Stall = 0.0,
+    waits: bool = True,
     memory: dict[str, int] | None = None,
     reset_at: int | None = None,
     waves: bool = False,
@@ -58,6 +60,8 @@ def run_generation(
     ----------
     stall
         Probability of a stall per cycle on every stream of the core.
+    waits
+        Whether the jobs begin when all prompts are imported, or at once.
     memory
         Options of the memory model without their prefix.
 
@@ -83,12 +87,18 @@ def run_generation(
             "job": [step.job for step in steps],
             "query": [beat for step in steps for beat in step.query],
             "token": [beat for step in steps for beat in step.token],
+            "prompt": [
+                pack(PROMPT, {k: v for k, v in vars(prompt).items() if k != "cache"})
+                for prompt in golden.prompts
+            ],
         },
         outputs={
             "selection": sum(len(step.result.selection) for step in steps),
             "output": len(steps) * config.rows * config.head_dim // 4,
             "completion": len(steps),
+            "imported": len(golden.prompts),
         },
+        settings={"prompts": len(golden.prompts) if waits else 0},
         observe=["beats_read", "beats_written", *events],
         stall=stall,
         seed=seed,
@@ -107,6 +117,10 @@ def run_generation(
     )
     wrong = _differences(golden, run)
     wrong += _written(golden, log)
+    for prompt, item in zip(golden.prompts, run.outputs["imported"], strict=True):
+        imported = unpack(IMPORTED, item)
+        if imported != {"status": int(Status.OK), "tokens": prompt.tokens}:
+            wrong.append(f"prompt of cache {prompt.cache}: {imported}")
     image.unlink()
     log.unlink()
     if wrong:
@@ -159,9 +173,16 @@ def _written(golden: Generation, log: Path) -> list[str]:
             _write(memory, line)
             line = next(lines, None)
         where = f"step {number} (cache {step.cache}, context {step.context})"
-        wrong += [f"{where}: {text}" for text in golden.differences(bytes(memory), step)]
+        found = golden.differences(bytes(memory), step.cache, step.after)
+        wrong += [f"{where}: {text}" for text in found]
         if wrong:
-            break
+            return wrong
+    while line is not None:
+        _write(memory, line)
+        line = next(lines, None)
+    for number, cache_ in enumerate(golden.final):
+        found = golden.differences(bytes(memory), number, cache_)
+        wrong += [f"cache {number} in the end: {text}" for text in found]
     return wrong
 
 

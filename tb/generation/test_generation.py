@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 
 import pytest
 
@@ -13,7 +14,12 @@ from tb.generation.runner import run_generation
 from tb.generation.small import SMALL
 
 
-def make(config: AttentionConfig, lengths: list[tuple[int, int]], seed: int) -> Generation:
+def make(
+    config: AttentionConfig,
+    lengths: list[tuple[int, int]],
+    seed: int,
+    imported: Collection[int] = (),
+) -> Generation:
     """Caches with a prompt and a last context each, in random order."""
     print(f"generation of seed {seed}")
     rng = random.Random(seed)
@@ -21,7 +27,8 @@ def make(config: AttentionConfig, lengths: list[tuple[int, int]], seed: int) -> 
     tensors = [CASES[kinds[i % 3]](config, last, seed + i) for i, (_, last) in enumerate(lengths)]
     order = [i for i, (prompt, last) in enumerate(lengths) for _ in range(last - prompt)]
     rng.shuffle(order)
-    return generate(tensors, [prompt for prompt, _ in lengths], order, config)
+    prompts = [prompt for prompt, _ in lengths]
+    return generate(tensors, prompts, order, config, imported=imported)
 
 
 def test_a_first_step(seed: int) -> None:
@@ -35,6 +42,21 @@ def test_sequences(seed: int) -> None:
     found = run_generation(golden)
     assert found.closed == found.counts["windows_closed"] > 4
     assert found.counts["tokens_appended"] == len(golden.steps)
+
+
+def test_prompts_are_imported(seed: int) -> None:
+    """And go on step by step."""
+    lengths = [(1, 5), (32, 40), (100, 120), (47, 50)]
+    found = run_generation(make(SMALL, lengths, seed, imported=range(4)))
+    assert found.counts["tokens_imported"] == 180
+    assert found.counts["windows"] == 7 + found.counts["windows_closed"]
+
+
+def test_a_prompt_comes_beside_jobs(seed: int) -> None:
+    """Steps of one cache while the prompt of another one is imported."""
+    golden = make(SMALL, [(0, 70), (90, 90)], seed, imported=[1])
+    memory = {"latency_max": 40, "shuffle": 1, "response_gap": 30}
+    run_generation(golden, waits=False, seed=seed, stall=0.2, memory=memory)
 
 
 @pytest.mark.parametrize("stall", [0.4])

@@ -72,9 +72,7 @@ class BaseRows(wiring.Component):
         enable = Mux(is_codes, Cat((~upper).replicate(4), upper.replicate(4)), Const(1, 8) << lane)
         word = items.p.data[:WORD_BITS]
         spread = Mux(is_codes, items.p.data, word.replicate(_BEAT_WORDS))
-        end = Mux(
-            is_codes, codes.ends[0] | upper, pairs.ends[0] | (lane == BURST_WORDS - 1)
-        )
+        end = Mux(is_codes, codes.ends[0] | upper, pairs.ends[0] | (lane == BURST_WORDS - 1))
         m.d.comb += [
             taken.eq(items.valid & items.ready),
             items.ready.eq(~bursts.valid),

@@ -1,7 +1,9 @@
 """Keys of a chunk in the order of saliency: the base as it is, the others less the base."""
 
+from enum import IntEnum
+
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed
-from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -19,7 +21,7 @@ _BUFFERS = 2
 _MANTISSA_BITS = 11
 
 
-class _Read(enum.Enum, shape=3):
+class _Read(IntEnum):
     """What a cycle reads."""
 
     NOTHING = 0
@@ -58,7 +60,8 @@ class KeyDifferences(wiring.Component):
         The codes of the tail keys. Those of a chunk are taken when its order has come; the scales
         of the whole window must have.
     numbers : Out(stream)
-        ``lanes`` differences in units of 2**-24, tokens 1 to C - 1 of each chunk, group after group.
+        ``lanes`` differences in units of 2**-24: of each chunk tokens 1 to C - 1, group after
+        group.
     base : Out(stream of BASE_ITEM)
         Of each chunk the parameters of the base key's groups, then its codes.
     """

@@ -1,7 +1,9 @@
 """Which segments of the tail a closing window reads, in which order."""
 
+from enum import IntEnum
+
 from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import BURST_BYTES, AttentionConfig
@@ -11,7 +13,7 @@ from hw.formats import KVFormat
 from hw.memory.fetch import SEGMENT_LAYOUT
 
 
-class Section(enum.Enum, shape=2):
+class Section(IntEnum):
     """What a segment of a tail block holds."""
 
     HEADER = 0
@@ -108,8 +110,8 @@ class ReadPlan(wiring.Component):
             segments.p.section.eq(section),
         ]
         headers, values = self._walks[Section.HEADER], self._walks[Section.VALUES]
-        # Chunks of keys that are due, less those that were read, in parts of a chunk: a chunk in the
-        # middle of its tiles.
+        # Chunks of keys that are due, less those that were read, in parts of a chunk. One is due in
+        # the middle of its tiles.
         due = Signal(range(self._chunks + self._tiles + 1))
         now_due = Signal.like(due)
         m.d.comb += now_due.eq(

@@ -11,7 +11,7 @@ from hw.config import BEAT_BITS, BURST_BYTES, AttentionConfig
 from hw.cores.compressor.burst_builder import HALF_ADDRESS_BITS, HALF_BITS, HALVES, BurstBuilder
 from hw.cores.compressor.payloads import BURST, ENABLED_BYTES
 from hw.cores.quantiser.affine_quantiser import AffineQuantiser
-from hw.formats import FP16_BITS, PAIR_BITS, KVFormat
+from hw.formats import FP16_BITS, PAIR_BITS, SALIENCY_BITS, KVFormat
 from hw.memory.port import ADDRESS_BITS
 from hw.streams import StreamFIFO
 
@@ -26,7 +26,9 @@ class Part(IntEnum):
     CODES = 0
     PAIRS = 1
     SCALE = 2
-    VALUES = 3
+    #: Only of a token of a prompt.
+    SALIENCY = 3
+    VALUES = 4
 
 
 def token_layout(config: AttentionConfig) -> data.StructLayout:
@@ -39,6 +41,9 @@ def token_layout(config: AttentionConfig) -> data.StructLayout:
             "place": range(config.tail_tokens),
             #: FP16, of its values.
             "value_scale": FP16_BITS,
+            #: Whether it comes with what it has received so far; else that is not written.
+            "of_prompt": 1,
+            "saliency": SALIENCY_BITS,
         }
     )
 
@@ -124,6 +129,7 @@ class TailAppender(wiring.Component):
             Part.CODES: (config.head_dim // lanes, numbers, code.valid),
             Part.PAIRS: (config.groups, pairs[:PAIR_BITS], busy),
             Part.SCALE: (1, token.value_scale, busy),
+            Part.SALIENCY: (1, token.saliency, busy),
             Part.VALUES: (value_beats, beats.payload, there),
         }
         part = Signal(Part)
@@ -161,8 +167,13 @@ class TailAppender(wiring.Component):
             m.d.sync += [
                 begin.eq(end),
                 count.eq(Mux(end, 0, count + 1)),
-                part.eq(part + end),
             ]
+            with m.If(end):
+                m.d.sync += part.eq(part + 1)
+                with m.If((part == Part.SCALE) & ~token.of_prompt):
+                    m.d.sync += part.eq(Part.VALUES)
+                with m.If(part == Part.VALUES):
+                    m.d.sync += part.eq(Part.CODES)
             with m.If(part == Part.PAIRS):
                 m.d.sync += pairs.eq(pairs >> PAIR_BITS)
         m.d.comb += code.ready.eq(builder.pieces.ready & (part == Part.CODES))
@@ -218,6 +229,7 @@ class TailAppender(wiring.Component):
             Part.CODES: (layout.tail_header_bytes, config.head_dim * config.key_bits // 8),
             Part.PAIRS: (layout.saliency_bytes, config.groups * PAIR_BITS // 8),
             Part.SCALE: (scales_at, FP16_BITS // 8),
+            Part.SALIENCY: (0, SALIENCY_BITS // 8),
             Part.VALUES: (layout.tail_key_bytes, BURST_BYTES),
         }
         starts = Signal(data.ArrayLayout(HALF_ADDRESS_BITS, len(Part)))

@@ -24,7 +24,7 @@ class ValueNumbers(wiring.Component):
 
     A tile is a burst of each token of a value group. The next one comes meanwhile. A token's codes
     go to the memory of its rank modulo ``lanes``, with the token's scale, so that the values of
-    ``lanes`` tokens of successive ranks are read at once. Latency 3 cycles from the last beat of a
+    ``lanes`` tokens of successive ranks are read at once. Latency 5 cycles from the last beat of a
     tile to its first numbers.
 
     Parameters

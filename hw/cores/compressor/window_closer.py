@@ -28,7 +28,7 @@ from hw.memory.port import memory_port, write_port
 from hw.streams import StreamFIFO
 
 LANES = (4, 8)
-WRITE_TAG_BITS = 2
+WRITE_TAG_BITS = (2, 3, 4)
 #: Requests under way and beats of the reorder buffer of the reading side.
 _TAGS, _REORDER_BEATS = 8, 128
 #: Segments that are asked for and not yet read.
@@ -60,6 +60,8 @@ class WindowCloser(wiring.Component):
         Numbers that keys and values each quantise in a cycle: 4 or 8.
     page_bytes
         As of `Fetch`. Requests to write may cross pages.
+    write_tag_bits : int
+        2 to this power requests to write are under way at most, each of up to 8 bursts: 2, 3 or 4.
 
     Members
     -------
@@ -73,21 +75,30 @@ class WindowCloser(wiring.Component):
     memory : Out(memory_port)
         The reading side, with 8 tags.
     memory_write : Out(write_port)
-        The writing side, with 4 tags.
+        The writing side.
     counters
         Windows, cycles, beats read, bursts written, windows that failed.
 
     Raises
     ------
     ValueError
-        ``mask_scope``, ``lanes`` or ``page_bytes`` is not legal.
+        ``mask_scope``, ``lanes``, ``page_bytes`` or ``write_tag_bits`` is not legal.
     """
 
     def __init__(
-        self, config: AttentionConfig, *, lanes: int, page_bytes: int | None = None
+        self,
+        config: AttentionConfig,
+        *,
+        lanes: int,
+        page_bytes: int | None = None,
+        write_tag_bits: int = 2,
     ) -> None:
         if lanes not in LANES:
             raise ValueError(f"lanes must be one of {LANES}, not {lanes!r}")
+        if write_tag_bits not in WRITE_TAG_BITS:
+            raise ValueError(
+                f"write_tag_bits must be one of {WRITE_TAG_BITS}, not {write_tag_bits!r}"
+            )
         self._config = config
         reading = reading_config(config)
         self._fetch = Fetch(reading, page_bytes)
@@ -96,7 +107,7 @@ class WindowCloser(wiring.Component):
         self._plan = ReadPlan(config)
         records = (1, 1, 1, config.group_chunks)
         run = max(2, min(_RUN, _RUNS // config.group_chunks))
-        self._writer = RecordWriter(records=records, run=run, tag_bits=WRITE_TAG_BITS)
+        self._writer = RecordWriter(records=records, run=run, tag_bits=write_tag_bits)
         self.counters = (
             Counter("windows", "windows that were closed", unit="windows"),
             Counter("failed", "windows that ended with another status than OK", unit="windows"),
@@ -109,7 +120,7 @@ class WindowCloser(wiring.Component):
                 "window": In(stream.Signature(window_layout(config))),
                 "answer": Out(stream.Signature(ANSWER)),
                 "memory": Out(memory_port(reading)),
-                "memory_write": Out(write_port(WRITE_TAG_BITS)),
+                "memory_write": Out(write_port(write_tag_bits)),
             }
         )
 

@@ -14,7 +14,7 @@ from hw.streams import StreamFIFO, StreamRegister
 
 LANES = (1, 2, 4, 8)
 #: Beats that come while the parameters of the group before are found.
-_WAIT = 8
+_WAIT = 10
 
 
 def numbers_layout(lanes: int) -> data.ArrayLayout:
@@ -46,7 +46,7 @@ class AffineQuantiser(wiring.Component):
     """AQ_``bits`` over groups of numbers: the codes, FP16 scale and FP16 minimum of each.
 
     Throughput one beat a cycle, of a group shorter than 6 beats a group in 6 cycles. From the last
-    beat of a group to its first codes it takes 6 cycles and the latency of `CodeDivider`.
+    beat of a group to its first codes it takes 8 cycles and the latency of `CodeDivider`.
 
     Parameters
     ----------
@@ -165,34 +165,61 @@ class AffineQuantiser(wiring.Component):
         return m
 
     def _take(self, m: Module, waiting: StreamFIFO) -> None:
-        """The range grows with each beat; the last one of a group hands it over."""
+        """The range of each beat, then that of all beats so far; the last one hands it over."""
         beat, handed = self.numbers, self._parameters.range
+        number = signed(FIXED_BITS)
         place = Signal(range(self._beats))
-        low, high = Signal(signed(FIXED_BITS)), Signal(signed(FIXED_BITS))
-        first, end = place == 0, place == self._beats - 1
-        # The first number of a group may be a base, which counts as 0.
-        start = 0 if self._base_lanes else beat.payload[0]
-        least: Value = Mux(first, start, low)
-        most: Value = Mux(first, start, high)
-        has_bases = (place & (self._base_beats - 1)) == 0
-        for i in range(self._lanes):
-            number = (
-                Mux(has_bases, 0, beat.payload[i]) if i in self._base_lanes else beat.payload[i]
-            )
-            lower = Signal(signed(FIXED_BITS), name=f"least_{i}")
-            higher = Signal(signed(FIXED_BITS), name=f"most_{i}")
-            m.d.comb += [
-                lower.eq(Mux(number < least, number, least)),
-                higher.eq(Mux(number > most, number, most)),
-            ]
-            least, most = lower, higher
+        # The range of the beat that came before, and of its group up to the one before that.
+        there, first, end = Signal(), Signal(), Signal()
+        least, most = Signal(number), Signal(number)
+        low, high, complete = Signal(number), Signal(number), Signal()
+        folds, takes = Signal(), Signal()
         m.d.comb += [
-            beat.ready.eq(waiting.input.ready & (~end | handed.ready)),
-            waiting.input.valid.eq(beat.valid & (~end | handed.ready)),
+            folds.eq(~complete | handed.ready),
+            beat.ready.eq(waiting.input.ready & (~there | folds)),
+            takes.eq(beat.valid & beat.ready),
+            waiting.input.valid.eq(beat.valid & (~there | folds)),
             waiting.input.payload.eq(beat.payload),
-            handed.valid.eq(beat.valid & end & waiting.input.ready),
-            handed.p.low.eq(least),
-            handed.p.high.eq(most),
+            handed.valid.eq(complete),
+            handed.p.low.eq(low),
+            handed.p.high.eq(high),
         ]
-        with m.If(beat.valid & beat.ready):
-            m.d.sync += [low.eq(least), high.eq(most), place.eq(Mux(end, 0, place + 1))]
+        # Bases count as 0.
+        has_bases = (place & (self._base_beats - 1)) == 0
+        ends = [
+            Mux(has_bases, 0, beat.payload[i]) if i in self._base_lanes else beat.payload[i]
+            for i in range(self._lanes)
+        ]
+        beat_least, beat_most = self._range(m, ends, ends)
+        with m.If(takes):
+            m.d.sync += [
+                least.eq(beat_least),
+                most.eq(beat_most),
+                first.eq(place == 0),
+                end.eq(place == self._beats - 1),
+                place.eq(Mux(place == self._beats - 1, 0, place + 1)),
+            ]
+        with m.If(takes | folds):
+            m.d.sync += there.eq(takes)
+        with m.If(folds):
+            m.d.sync += complete.eq(there & end)
+            with m.If(there):
+                m.d.sync += [
+                    low.eq(Mux(first | (least < low), least, low)),
+                    high.eq(Mux(first | (most > high), most, high)),
+                ]
+
+    def _range(self, m: Module, low: list[Value], high: list[Value]) -> tuple[Value, Value]:
+        """The least of ``low`` and the most of ``high``, by halves."""
+        if len(low) == 1:
+            return low[0], high[0]
+        half = len(low) // 2
+        (low_0, high_0), (low_1, high_1) = (
+            self._range(m, low[part], high[part]) for part in (slice(half), slice(half, None))
+        )
+        least, most = Signal(signed(FIXED_BITS)), Signal(signed(FIXED_BITS))
+        m.d.comb += [
+            least.eq(Mux(low_0 < low_1, low_0, low_1)),
+            most.eq(Mux(high_0 < high_1, high_1, high_0)),
+        ]
+        return least, most

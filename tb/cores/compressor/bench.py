@@ -15,11 +15,11 @@ from golden.reference import Quantised, Tail
 from golden.reference.cache import dequantise_tail
 from golden.reference.compress import CompressedWindow, compress_window
 from hw.config import BURST_BYTES, AttentionConfig
-from hw.cores.compressor.payloads import window_layout
+from hw.cores.compressor.payloads import BURST, ENABLED_BYTES, window_layout
 from hw.cores.compressor.window_closer import WindowCloser
 from hw.formats import KVFormat, Status
-from tb.harness import pack
-from tb.memory.kv_mmu.memory_model import BURST_BEATS, ReadModel, Request
+from tb.harness import pack, unpack
+from tb.memory.kv_mmu.memory_model import BURST_BEATS, Beat, ReadModel, Request
 from tb.memory.kv_mmu.pins import Pins
 
 BEAT_BYTES = 16
@@ -38,6 +38,11 @@ class WriteModel:
         self.written: list[int] = []
         #: Byte addresses of the burst that is refused.
         self.refuses = range(0)
+
+    @property
+    def under_way(self) -> int:
+        """Writes that have not ended, and beats without a request."""
+        return len(self._under_way) + len(self._beats)
 
     def ready(self) -> bool:
         """Whether a request, or a beat, is taken in this cycle."""
@@ -79,6 +84,18 @@ class WriteModel:
                 self._under_way.remove(item[1])
                 return item[1] | item[2] << self._tag_bits
         return None
+
+
+class OrderedReads(ReadModel):
+    """Answers in the order of the requests, beat after beat."""
+
+    def answer(self, now: int) -> Beat | None:
+        """The beat of this cycle, if any."""
+        if not self._waiting or self._waiting[0][0] > now:
+            return None
+        _, request, beat = self._waiting.pop(0)
+        data = self._contents(request.address + beat * BEAT_BYTES)
+        return Beat(data, request.tag, beat, 0)
 
 
 def random_tail(config: AttentionConfig, rng: random.Random, tokens: int) -> Tail:
@@ -132,6 +149,62 @@ def closed_windows(tail: Tail, config: AttentionConfig) -> CompressedWindow:
     return compress_window(tail.keys.each(windows), windows(values), windows(tail.saliency), config)
 
 
+def tail_beats(tail: Tail, config: AttentionConfig) -> tuple[list[int], list[int], list[int]]:
+    """Beats of the headers, the key codes and, in the order of reading, the tiles of a window."""
+    layout = KVFormat(config)
+    region = pack_tail(tail, len(tail.saliency), config)
+
+    def beats(start: int, size: int) -> list[int]:
+        return [
+            int.from_bytes(region[at : at + BEAT_BYTES], "little")
+            for at in range(start, start + size, BEAT_BYTES)
+        ]
+
+    blocks = range(0, len(region), layout.tail_block_bytes)
+    headers = [beat for at in blocks for beat in beats(at, layout.tail_header_bytes)]
+    keys = [
+        beat
+        for at in blocks
+        for beat in beats(at + layout.tail_header_bytes, layout.key_code_bytes)
+    ]
+    size = config.chunk * BURST_BYTES
+    values = [
+        beat
+        for group in range(0, len(blocks), config.group_chunks)
+        for tile in range(0, layout.tail_value_bytes, size)
+        for at in blocks[group : group + config.group_chunks]
+        for beat in beats(at + layout.tail_key_bytes + tile, size)
+    ]
+    return headers, keys, values
+
+
+def header_sections(headers: list[int], config: AttentionConfig) -> tuple[list[int], list[int]]:
+    """Of the beats of headers those of the scales of keys, and of values."""
+    layout = KVFormat(config)
+    sizes = layout.saliency_bytes, layout.key_scale_bytes, layout.tail_scale_bytes
+    first, second, third = (size // BEAT_BYTES for size in sizes)
+    pairs: list[int] = []
+    scales: list[int] = []
+    for at in range(0, len(headers), layout.tail_header_bytes // BEAT_BYTES):
+        pairs += headers[at + first : at + first + second]
+        scales += headers[at + first + second : at + first + second + third]
+    return pairs, scales
+
+
+def put_bursts(data: bytearray, bursts: list[int]) -> list[int]:
+    """Write ``bursts`` as a memory does; places of those that are the last of their source."""
+    lasts = []
+    for number, item in enumerate(bursts):
+        fields = unpack(BURST, item)
+        burst = fields["data"].to_bytes(BURST_BYTES, "little")
+        for byte in range(BURST_BYTES):
+            if fields["enable"] >> byte // ENABLED_BYTES & 1:
+                data[BURST_BYTES * fields["address"] + byte] = burst[byte]
+        if fields["last"]:
+            lasts.append(number)
+    return lasts
+
+
 @dataclass(frozen=True)
 class Places:
     """Byte addresses of the regions of the cache."""
@@ -161,7 +234,7 @@ class System:
         self.config, self.busy = config, busy
         self.rng = random.Random(seed)
         self.layout = KVFormat(config)
-        self.latency = range(1, 40)
+        self._latency, self._ordered = range(1, 40), False
         self.closer = WindowCloser(config, lanes=lanes)
         self.pins = Pins(self.closer)
         #: Byte addresses that cannot be read, or written.
@@ -224,6 +297,10 @@ class System:
             },
         )
 
+    def in_order(self, latency: int) -> None:
+        """From now on the memory answers in order, a beat a cycle, after so many cycles."""
+        self._latency, self._ordered = range(latency, latency + 1), True
+
     def run(self, jobs: Any, *, reset_at: int | None = None, limit: int = 60_000) -> None:
         """Run a generator that yields requests and is sent the status of each."""
         simulator = Simulator(self.pins.top)
@@ -236,20 +313,21 @@ class System:
         simulator.run()
 
     def _models(self) -> None:
-        self.reads = ReadModel(
+        model = OrderedReads if self._ordered else ReadModel
+        self.reads = model(
             self.rng,
             lambda a: int.from_bytes(self.data[a : a + BEAT_BYTES], "little"),
             self.busy,
         )
-        self.reads.latency = self.latency
+        self.reads.latency = self._latency
         self.reads.refuses = lambda address: address in self.unreadable
         self.writes = WriteModel(self.rng, self.data, self.busy, 2)
         self.writes.refuses = self.unwritable
 
     async def _bench(self, context: Any, jobs: Any, reset_at: int | None, limit: int) -> None:
         pins, rng = self.pins, self.rng
-        self._models()
         request, since = next(jobs), 0
+        self._models()
         asked = False
         waiting: dict[str, int] = {}
         for now in range(limit):

@@ -46,6 +46,8 @@ class Tokens:
     keys: Tensor
     codes: Tensor
     scale: Tensor
+    #: ``[n]``, of a prompt; else None.
+    saliency: Tensor | None = None
 
     def tail(self, config: AttentionConfig) -> Tail:
         """What the tail holds of them."""
@@ -53,7 +55,7 @@ class Tokens:
             keys=quantise(from_fp16(self.keys), config.key_bits, config.group),
             value_codes=self.codes,
             value_scale=self.scale,
-            saliency=torch.zeros_like(self.scale),
+            saliency=torch.zeros_like(self.scale) if self.saliency is None else self.saliency,
         )
 
 
@@ -95,6 +97,8 @@ def inputs(config: AttentionConfig, tokens: Tokens, address: int) -> dict[str, l
                     "tail_address": address,
                     "place": (tokens.first + i) % (2 * config.window),
                     "value_scale": int(scale),
+                    "of_prompt": int(tokens.saliency is not None),
+                    "saliency": 0 if tokens.saliency is None else int(tokens.saliency[i]),
                 },
             )
             for i, scale in enumerate(tokens.scale)
@@ -115,6 +119,8 @@ def written(config: AttentionConfig, tokens: Tokens) -> list[list[range]]:
         codes = start + layout.tail_header_bytes + place * row
         scale = scales + layout.key_scale_bytes + 2 * place
         parts = [(codes, row), (scales + place * pairs, pairs), (scale, 2)]
+        if tokens.saliency is not None:
+            parts.append((start + 4 * place, 4))
         for tile in range(config.head_dim // layout.value_tile_channels):
             at = layout.tail_key_bytes + (tile * config.chunk + place) * BURST_BYTES
             parts.append((start + at, BURST_BYTES))
@@ -184,6 +190,13 @@ def test_the_ring_wraps(seed: int) -> None:
     """The window that began in the middle of the ring goes on at its start."""
     window = TINY.window
     check("tiny", make_tokens(TINY, seed, 2 * window, window))
+
+
+def test_tokens_of_a_prompt(seed: int) -> None:
+    """They come with their saliency."""
+    tokens = make_tokens(TINY, seed, 2 * TINY.window, 0)
+    saliency = torch.randint(0, 1 << 32, (2 * TINY.window,))
+    check("tiny", replace(tokens, saliency=saliency), stall=0.2, seed=seed)
 
 
 @pytest.mark.parametrize("stall", [0.5, {"beats": 0.9}, {"token": 0.98}, {"bursts": 0.9}], ids=str)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from golden.twin.quantiser import affine_codes, affine_parameters
 from hw.cores.quantiser.affine_quantiser import AffineQuantiser
+from tb.cores.compressor.streams import play
 from tb.harness import Run, pack, simulate, unpack
 
 #: Bits of a code, numbers of a group, lanes.
@@ -86,6 +87,55 @@ def test_corners(shape: str) -> None:
     check(shape, corner_groups(shape), stall=0.2)
 
 
+#: Bits, group, lanes, distance of the bases: one to a beat, two, one in two beats, one in all.
+BASES = {
+    "one": (2, 32, 8, 8),
+    "two": (4, 16, 8, 4),
+    "every other beat": (2, 32, 4, 8),
+    "first beat": (2, 16, 8, 16),
+}
+
+
+@pytest.mark.parametrize("shape", BASES)
+def test_bases(shape: str, seed: int) -> None:
+    """Bases are 0 for the range; their own codes have twice the bits and smaller steps."""
+    bits, group, lanes, every = BASES[shape]
+    generator = random.Random(seed)
+    unit = AffineQuantiser(bits=bits, group=group, lanes=lanes, base_every=every)
+    spreads = [1 << generator.randrange(4, 42) for _ in range(30)]
+    groups = torch.tensor(
+        [[generator.randint(-spread // 3, spread) for _ in range(group)] for spread in spreads]
+    )
+    is_base = torch.arange(group) % every == 0
+    # The range of some groups is on one side of 0, which bases bring in.
+    groups[::3] = groups[::3].abs() + 1
+    others = groups.masked_fill(is_base, 0)
+    scale, minimum = affine_parameters(others, bits)
+    codes = affine_codes(others, scale, minimum, bits)
+    base = affine_codes(groups, scale, minimum, 2 * bits, 2**bits + 1)
+    played = play(
+        unit,
+        inputs={
+            "numbers": [
+                pack(unit.numbers.payload.shape(), beat)
+                for beat in groups.reshape(-1, lanes).tolist()
+            ]
+        },
+        outputs={"codes": len(groups) * group // lanes},
+        seed=seed,
+    )
+    layout = unit.codes.payload.shape()
+    found = [unpack(layout, item) for item in played.outputs["codes"]]
+    found_codes = torch.tensor([item["code"] for item in found]).reshape(-1, group)
+    assert torch.equal(found_codes[:, ~is_base], codes[:, ~is_base])
+    beats = group // lanes
+    with_base = [item for i, item in enumerate(found) if i % beats * lanes % every == 0]
+    found_bases = torch.tensor([item["base"] for item in with_base]).reshape(len(groups), -1)
+    assert torch.equal(found_bases, base[:, is_base])
+    assert [item["scale"] for item in found[::beats]] == scale.tolist()
+    assert [item["minimum"] for item in found[::beats]] == minimum.tolist()
+
+
 @pytest.mark.parametrize("cycle", [9, 14, 40])
 def test_reset_in_flight(cycle: int) -> None:
     check("entry", random_groups("entry", cycle, 6), reset_at=cycle)
@@ -97,7 +147,7 @@ def test_pace(shape: str) -> None:
     bits, group, lanes = SHAPES[shape]
     beats, count = group // lanes, 20
     run = check(shape, random_groups(shape, 5, count))
-    latency = 6 + 3 + bits // 2
+    latency = 8 + 3 + bits // 2
     assert run.first_output_cycle["codes"] == beats + latency
     assert run.cycles == (count - 1) * max(beats, 6) + 2 * beats - 1 + latency + 1
 
@@ -108,6 +158,11 @@ def test_pace(shape: str) -> None:
         ({"bits": 3}, r"bits must be one of \(2, 4, 8\), not 3"),
         ({"lanes": 3}, r"lanes must be one of \(1, 2, 4, 8\), not 3"),
         ({"group": 4}, "group must be a multiple of lanes = 4, at least 8, not 4"),
+        ({"base_every": 8}, "base_every must be None with 8 bits"),
+        (
+            {"bits": 2, "base_every": 12},
+            r"base_every must be None or one of \[2, 4, 8, 16, 32\], not 12",
+        ),
         ({"group": 30}, "group must be a multiple of lanes = 4, at least 8, not 30"),
     ],
 )

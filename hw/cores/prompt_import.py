@@ -1,0 +1,220 @@
+"""A prompt becomes a cache: its tokens are read, appended, and compressed window by window."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hw.config import BEAT_BITS, BURST_BYTES, AttentionConfig
+from hw.cores.compressor.payloads import ANSWER, window_count, window_layout
+from hw.cores.compressor.tail_appender import token_layout
+from hw.cores.compressor.window_closer import reading_config
+from hw.counters import Counter
+from hw.formats import FP16_BITS, SALIENCY_BITS, KVFormat, Status
+from hw.memory.fetch import Fetch
+from hw.memory.port import ADDRESS_BITS, memory_port
+
+#: What comes first of a token's record; the rest of the beat is not looked at.
+_HEADER = data.StructLayout({"value_scale": FP16_BITS, "zero": 16, "saliency": SALIENCY_BITS})
+_COUNT_BITS = 16
+
+
+#: A prompt, or a part of one.
+PROMPT = data.StructLayout(
+    {
+        #: Records of the tokens, see `KVFormat.prompt_record_bytes`.
+        "source_address": ADDRESS_BITS,
+        "base_address": ADDRESS_BITS,
+        "chunk_address": ADDRESS_BITS,
+        "tail_address": ADDRESS_BITS,
+        #: Tokens that the cache has already, and tokens to come.
+        "first": _COUNT_BITS,
+        "tokens": _COUNT_BITS,
+    }
+)
+
+
+#: How an import ended, and how many of its tokens are in the cache.
+IMPORTED = data.StructLayout({"status": Status, "tokens": _COUNT_BITS})
+
+
+class PromptImport(wiring.Component):
+    """Appends the tokens of a prompt, and closes each window when the next one is complete.
+
+    The pace is that of the appender, as records are read ahead: about 90 cycles a token with
+    ``head_dim`` 128; a window that closes adds its own cycles.
+
+    Parameters
+    ----------
+    config : AttentionConfig
+    page_bytes
+        As of `Fetch`.
+
+    Members
+    -------
+    prompt : In(stream of PROMPT)
+    imported : Out(stream of `IMPORTED`)
+        ``OK``; ``MEMORY_ERROR`` or ``SCALE_NOT_FINITE`` of a token or a window, after which the
+        cache must not be used; ``CONTEXT_RANGE`` (no token, or more than the cache can have) or
+        ``ADDRESS_RANGE`` (an address is not on a burst), and nothing was accessed.
+    memory : Out(memory_port)
+        Reads the records.
+    token, token_beats : Out(stream)
+        To the appender.
+    written, not_finite, failed : In(1)
+        The last token that was sent is written, and all before it; a number of it is not finite; a
+        write failed.
+    window, answer : stream
+        To the closer of windows and back.
+    counters
+        Tokens imported.
+    """
+
+    def __init__(self, config: AttentionConfig, page_bytes: int | None = None) -> None:
+        self._config = config
+        self._fetch = Fetch(reading_config(config), page_bytes)
+        self.tokens = Counter("tokens_imported", "tokens of prompts appended", unit="tokens")
+        self.counters = [self.tokens]
+        super().__init__(
+            {
+                "prompt": In(stream.Signature(PROMPT)),
+                "imported": Out(stream.Signature(IMPORTED)),
+                "memory": Out(memory_port(reading_config(config))),
+                "token": Out(stream.Signature(token_layout(config))),
+                "token_beats": Out(stream.Signature(BEAT_BITS)),
+                "written": In(1),
+                "not_finite": In(1),
+                "failed": In(1),
+                "window": Out(stream.Signature(window_layout(config))),
+                "answer": In(stream.Signature(ANSWER)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        m.submodules.fetch = fetch = self._fetch
+        connect(m, fetch.memory, flipped(self.memory))
+        record = KVFormat(config).prompt_record_bytes
+        prompt, status = Signal(PROMPT), Signal(Status)
+        #: Tokens that are asked for, and those that are appended.
+        asked, count = Signal(_COUNT_BITS), Signal(_COUNT_BITS)
+        source = Signal(ADDRESS_BITS)
+        active = Signal()
+        segments, beats = fetch.segments, fetch.beats
+        m.d.comb += [
+            segments.payload.address.eq(source),
+            segments.payload.bursts.eq(record // BURST_BYTES),
+            segments.valid.eq(active & (asked != prompt.tokens)),
+        ]
+        with m.If(segments.valid & segments.ready):
+            m.d.sync += [asked.eq(asked + 1), source.eq(source + record)]
+
+        header = Signal(_HEADER)
+        record_beats = config.head_dim * (FP16_BITS + config.tail_value_bits) // BEAT_BITS
+        beat = Signal(range(record_beats + 1))
+        context = Signal(_COUNT_BITS + 1)
+        position = prompt.first + count
+        window_shift = config.window.bit_length() - 1
+        m.d.comb += [
+            context.eq(position + 1),
+            self.token.payload.tail_address.eq(prompt.tail_address),
+            self.token.payload.place.eq(position[: window_shift + 1]),
+            self.token.payload.value_scale.eq(header.value_scale),
+            self.token.payload.of_prompt.eq(1),
+            self.token.payload.saliency.eq(header.saliency),
+            self.token_beats.payload.eq(beats.payload.data),
+            self.window.payload.base_address.eq(prompt.base_address),
+            self.window.payload.chunk_address.eq(prompt.chunk_address),
+            self.window.payload.tail_address.eq(prompt.tail_address),
+            self.window.payload.window.eq((context >> window_shift) - 2),
+            self.imported.payload.status.eq(status),
+            self.imported.payload.tokens.eq(count),
+        ]
+        windows = context >> window_shift
+        due = (context[:window_shift] == 0) & (windows >= 2)
+        due &= windows - 2 < window_count(config)
+        aligned = ~(
+            prompt.source_address | prompt.base_address | prompt.chunk_address | prompt.tail_address
+        )[: (BURST_BYTES - 1).bit_length()].any()
+        taken = beats.valid & beats.ready
+        spoilt = self.failed | (taken & beats.payload.error)
+        with m.If(spoilt):
+            m.d.sync += status.eq(Status.MEMORY_ERROR)
+        with m.Elif(self.not_finite & (status == Status.OK)):
+            m.d.sync += status.eq(Status.SCALE_NOT_FINITE)
+
+        with m.FSM():
+            with m.State("PROMPT"):
+                m.d.comb += self.prompt.ready.eq(1)
+                m.d.sync += [
+                    prompt.eq(self.prompt.payload),
+                    source.eq(self.prompt.payload.source_address),
+                    asked.eq(0),
+                    count.eq(0),
+                    status.eq(Status.OK),
+                ]
+                with m.If(self.prompt.valid):
+                    m.next = "CHECK"
+            with m.State("CHECK"):
+                m.next = "END"
+                with m.If(
+                    (prompt.tokens == 0) | (prompt.first + prompt.tokens > config.max_context)
+                ):
+                    m.d.sync += status.eq(Status.CONTEXT_RANGE)
+                with m.Elif(~aligned):
+                    m.d.sync += status.eq(Status.ADDRESS_RANGE)
+                with m.Else():
+                    m.d.sync += active.eq(1)
+                    m.next = "HEADER"
+            with m.State("HEADER"):
+                m.d.comb += beats.ready.eq(1)
+                m.d.sync += [header.eq(beats.payload.data), beat.eq(record_beats)]
+                with m.If(beats.valid):
+                    m.next = "TOKEN"
+            with m.State("TOKEN"):
+                m.d.comb += self.token.valid.eq(1)
+                with m.If(self.token.ready):
+                    m.next = "BEATS"
+            with m.State("BEATS"):
+                # Padding behind the last beat is dropped.
+                m.d.comb += [
+                    self.token_beats.valid.eq(beats.valid & (beat != 0)),
+                    beats.ready.eq(Mux(beat == 0, 1, self.token_beats.ready)),
+                ]
+                with m.If(taken):
+                    m.d.sync += beat.eq(beat - (beat != 0))
+                    with m.If(beats.payload.last):
+                        m.next = "NEXT"
+            with m.State("NEXT"):
+                m.d.comb += self.tokens.event.eq(1)
+                m.next = "HEADER"
+                with m.If(due | (count + 1 == prompt.tokens)):
+                    m.next = "WRITTEN"
+                with m.Else():
+                    m.d.sync += count.eq(count + 1)
+            with m.State("WRITTEN"):
+                with m.If(self.written):
+                    m.next = "COUNT"
+                    with m.If(due):
+                        m.next = "WINDOW"
+            with m.State("WINDOW"):
+                m.d.comb += self.window.valid.eq(1)
+                with m.If(self.window.ready):
+                    m.next = "CLOSED"
+            with m.State("CLOSED"):
+                m.d.comb += self.answer.ready.eq(1)
+                with m.If(self.answer.valid):
+                    with m.If(status == Status.OK):
+                        m.d.sync += status.eq(self.answer.payload.status)
+                    m.next = "COUNT"
+            with m.State("COUNT"):
+                m.d.sync += count.eq(count + 1)
+                m.next = "HEADER"
+                with m.If(count + 1 == prompt.tokens):
+                    m.d.sync += active.eq(0)
+                    m.next = "END"
+            with m.State("END"):
+                m.d.comb += self.imported.valid.eq(1)
+                with m.If(self.imported.ready):
+                    m.next = "PROMPT"
+        return m
