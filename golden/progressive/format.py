@@ -71,6 +71,7 @@ class ProgressiveFormat:
         `one_burst_bits` fill one burst.
     value_bits : of a value code, 2 to 7.
     value_group : channels of a value that share a scale; divides ``head_dim``.
+    plane_bits : upper bits of every key code that rank, 1 to ``screen_bits``.
     channels : whose planes a step reads, 1 to ``head_dim``.
     top : candidates of a step by rank; 1 or more.
     window : newest tokens, candidates without being ranked; 1 to 256.
@@ -89,6 +90,7 @@ class ProgressiveFormat:
     screen_bits: int
     value_bits: int = 4
     value_group: int = 32
+    plane_bits: int = 1
     channels: int
     top: int = 256
     window: int = 64
@@ -103,6 +105,7 @@ class ProgressiveFormat:
             "screen_bits": (2, self.key_bits),
             "value_bits": (2, 7),
             "value_group": (1, self.head_dim),
+            "plane_bits": (1, self.screen_bits),
             "channels": (1, self.head_dim),
             "top": (1, None),
             "window": (1, PAGE_TOKENS),
@@ -132,13 +135,13 @@ class ProgressiveFormat:
 
     @property
     def plane_bytes(self) -> int:
-        """The most significant key bits of a page: a burst per channel, or a row per token."""
+        """The planes of a page: ``plane_bits`` bursts per channel, or a row per token."""
         return PAGE_TOKENS * self.row_bytes
 
     @property
     def row_bytes(self) -> int:
-        """The most significant key bits of one token."""
-        return self.head_dim // 8
+        """The planes of one token."""
+        return self.head_dim * self.plane_bits // 8
 
     @property
     def scale_bytes(self) -> int:
@@ -147,7 +150,7 @@ class ProgressiveFormat:
 
     @property
     def page_bytes(self) -> int:
-        """A page: its plane, then its scales."""
+        """A page: its planes, then its scales."""
         return self.plane_bytes + self.scale_bytes
 
     @property
@@ -188,7 +191,8 @@ class ProgressiveFormat:
         closing = self.plane_bytes if open_tokens == PAGE_TOKENS else 0
         return StepBytes(
             statistics=self.statistics_bytes,
-            planes=closed * self.channels * BURST_BYTES + _bursts(in_open * self.row_bytes),
+            planes=closed * self.channels * self.plane_bits * BURST_BYTES
+            + _bursts(in_open * self.row_bytes),
             scales=closed * self.scale_bytes + _bursts(open_tokens * PAIR_BYTES),
             keys=candidates * self.key_bytes,
             rest=(candidates if kept is None else kept) * self.rest_bytes,

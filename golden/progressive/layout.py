@@ -71,12 +71,12 @@ def _statistics(statistics: HeadStatistics, form: ProgressiveFormat) -> bytes:
 
 
 def _page(plane: Integers, pairs: Bytes, form: ProgressiveFormat) -> bytes:
-    """A page of up to 256 tokens: most significant bits ``[n, D]`` and scales ``[n, 2]``.
+    """A page of up to 256 tokens: upper bits ``[n, D]`` and scales ``[n, 2]``.
 
-    A full page has a burst per channel, one that is being filled a row per token.
+    A full page has its bursts channel by channel, one that is being filled a row per token.
     """
     rows = plane.T if len(plane) == PAGE_TOKENS else plane
-    bits = _packed(rows, 1).tobytes().ljust(form.plane_bytes, b"\0")
+    bits = _packed(rows, form.plane_bits).tobytes().ljust(form.plane_bytes, b"\0")
     return bits + pairs.tobytes().ljust(form.scale_bytes, b"\0")
 
 
@@ -84,7 +84,7 @@ def pack(tokens: Tokens, statistics: HeadStatistics, form: ProgressiveFormat) ->
     """The regions after the step that appended the last of ``tokens``."""
     codes, values = tokens.key.codes.numpy(), tokens.value.codes.numpy()
     pairs = _pairs(tokens.key)
-    plane = codes >> form.key_bits - 1
+    plane = codes >> form.key_bits - form.plane_bits
     starts = range(0, len(codes), PAGE_TOKENS)
     pages = [_page(plane[i : i + PAGE_TOKENS], pairs[i : i + PAGE_TOKENS], form) for i in starts]
     low = form.key_bits - form.screen_bits
@@ -123,12 +123,12 @@ def _read_statistics(data: bytes, form: ProgressiveFormat) -> HeadStatistics:
 
 
 def _read_page(page: Bytes, tokens: int, form: ProgressiveFormat) -> tuple[Integers, Integers]:
-    """Most significant bits ``[tokens, D]``, scales and zero points ``[tokens, 2]``."""
+    """Upper bits ``[tokens, D]``, scales and zero points ``[tokens, 2]``."""
     bits = page[: form.plane_bytes]
     if tokens == PAGE_TOKENS:
-        plane = _unpacked(bits.reshape(form.head_dim, -1), PAGE_TOKENS, 1).T
+        plane = _unpacked(bits.reshape(form.head_dim, -1), PAGE_TOKENS, form.plane_bits).T
     else:
-        plane = _unpacked(bits.reshape(PAGE_TOKENS, -1), form.head_dim, 1)[:tokens]
+        plane = _unpacked(bits.reshape(PAGE_TOKENS, -1), form.head_dim, form.plane_bits)[:tokens]
     return plane, page[form.plane_bytes :].reshape(-1, 2)[:tokens].astype(np.int64)
 
 
@@ -152,7 +152,7 @@ def unpack(
     keys = _region("keys", data.keys, context, form.key_bytes)
     rest = _region("rest", data.rest, context, form.rest_bytes)
     upper = _unpacked(keys, d, form.screen_bits)
-    if (upper >> form.screen_bits - 1 != plane).any():
+    if (upper >> form.screen_bits - form.plane_bits != plane).any():
         raise LayoutError("planes must hold the top bits of the key records")
     low_at = 2 * form.value_groups
     value_at = low_at + d * low // 8

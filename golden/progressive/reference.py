@@ -1,4 +1,4 @@
-"""The progressive format in float: compress a token, rank by one bit of every key, attend.
+"""The progressive format in float: compress a token, rank by a bit or two of every key, attend.
 
 Shapes lead with any batch: ``[..., T, D]`` tokens of a KV head, ``[..., R, D]`` the queries of its
 group, for normalised keys (`fold_query`) where nothing else is said.
@@ -80,7 +80,8 @@ def choose_channels(query: Tensor, count: int) -> Tensor:
 def estimate(query: Tensor, levels: Tensor, channels: Tensor) -> Tensor:
     """Estimates ``[..., T]``: largest over the rows of the product in the chosen channels.
 
-    ``levels`` are the tokens by their first plane, ``decode(key, key_bits, 1)``, ``[..., T, D]``.
+    ``levels`` are the tokens by their planes, ``decode(key, key_bits, plane_bits)``,
+    ``[..., T, D]``.
     """
     kept = torch.zeros_like(query[..., 0, :]).scatter(-1, channels, 1.0).unsqueeze(-2)
     return ((query * kept) @ levels.transpose(-1, -2)).amax(-2)
@@ -118,7 +119,7 @@ def attend(
     total = tokens.key.codes.shape[-2]
     first = min(form.first, total)
     ranked = form.ranked(total)
-    planes = decode(tokens.key, form.key_bits, 1)[first : first + ranked]
+    planes = decode(tokens.key, form.key_bits, form.plane_bits)[first : first + ranked]
     estimates = estimate(folded, planes, choose_channels(folded, form.channels))
     chosen = first + select(estimates, form.top)
     everyone = torch.arange(total)

@@ -147,7 +147,7 @@ def attend(
     everyone = torch.arange(total)
     first = min(form.first, total)
     ranked = everyone[first : first + form.ranked(total)]
-    estimates = sums(ranked, 1, _channels(query, form.channels)).amax(0)
+    estimates = sums(ranked, form.plane_bits, _channels(query, form.channels)).amax(0)
     order = torch.sort(estimates, descending=True, stable=True).indices
     chosen = first + order[: form.top]
     ranks = torch.cat((everyone[:first], everyone[first + len(ranked) :], chosen))

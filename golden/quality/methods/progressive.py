@@ -28,7 +28,7 @@ __all__ = ["Progressive"]
 class Progressive(CacheMethod):
     """``golden.progressive`` in every head, its traffic by ``ProgressiveFormat.step_bytes``.
 
-    A step reads the most significant bit of every key in the channels that its queries weigh
+    A step reads the most significant bits of every key in the channels that its queries weigh
     most, and every key's scale; of the ``top`` best tokens and the newest the upper bits of the
     whole key; of those whose score by them comes near the best, and of the first tokens, the rest
     of the key and the value. The others count with the centre of the values. Statistics of the
@@ -40,7 +40,7 @@ class Progressive(CacheMethod):
         Candidates, from 1 up.
     part
         The planes of a ``part``-th of the channels are read; a power of two up to 32.
-    key_bits, screen_bits, value_bits, window, first, reach
+    plane_bits, key_bits, screen_bits, value_bits, window, first, reach
         Those of ``ProgressiveFormat``; None for as many ``screen_bits`` as one burst holds.
     """
 
@@ -50,6 +50,7 @@ class Progressive(CacheMethod):
 
     top: int = 256
     part: int = 4
+    plane_bits: int = 1
     key_bits: int = 6
     screen_bits: int | None = None
     value_bits: int = 4
@@ -69,6 +70,7 @@ class Progressive(CacheMethod):
             key_bits=self.key_bits,
             screen_bits=self.screen_bits or one_burst_bits(head_dim, self.key_bits),
             value_bits=self.value_bits,
+            plane_bits=self.plane_bits,
             channels=head_dim // self.part,
             top=self.top,
             window=self.window,
@@ -83,7 +85,7 @@ class Progressive(CacheMethod):
 
 @dataclass(frozen=True)
 class _Levels:
-    """Tokens ``[B, G, n, D]`` in float32: keys by their first plane, upper bits and all bits."""
+    """Tokens ``[B, G, n, D]`` in float32: keys by their planes, upper bits and all bits."""
 
     plane: Tensor
     upper: Tensor
@@ -101,7 +103,7 @@ class _Levels:
             return decode(tokens.key, form.key_bits, known).to(device, torch.float32)
 
         value = decode(tokens.value, form.value_bits).to(device, torch.float32)
-        return _Levels(key(1), key(form.screen_bits), key(form.key_bits), value)
+        return _Levels(key(form.plane_bits), key(form.screen_bits), key(form.key_bits), value)
 
 
 class _State(CacheState):
@@ -116,7 +118,13 @@ class _State(CacheState):
                 prefill.key.cpu(), prefill.value.cpu(), prefill.query.flatten(2, 3).cpu()
             ),
         )
-        coded = (form.key_bits, form.screen_bits, form.value_bits, form.value_group)
+        coded = (
+            form.plane_bits,
+            form.key_bits,
+            form.screen_bits,
+            form.value_bits,
+            form.value_group,
+        )
         levels = prefill.shared(
             ("Progressive", *coded),
             lambda: _Levels.of(prefill.key, prefill.value, self._statistics, form),

@@ -40,6 +40,17 @@ def test_step_by_hand() -> None:
     assert FORM.step_bytes(600).rest == 136 * 64
 
 
+def test_two_planes_by_hand() -> None:
+    """Twice the bursts of a channel, rows of 16 bytes, and twice as much to close."""
+    form = replace(FORM, plane_bits=2, channels=8)
+    step = form.step_bytes(600, kept=10)
+    assert step.planes == 2 * 8 * 2 * 32 + 56 * 16
+    assert (step.scales, step.keys, step.rest) == (1216, 4352, 640)
+    assert step.appended == 160
+    assert form.step_bytes(512).closing_read == 2 * 2048
+    assert form.stored_bytes == FORM.stored_bytes + 8
+
+
 def test_short_contexts() -> None:
     """Nothing is ranked while all tokens are new; the window may reach into the closed page."""
     assert FORM.step_bytes(1, kept=1).read == 384 + 32 + 32 + 64
@@ -66,6 +77,7 @@ def test_closing() -> None:
         ({"head_dim": 96}, "head_dim must be 32, 64, 128 or 256, not 96"),
         ({"key_bits": 8}, "key_bits must be 2 to 7, not 8"),
         ({"screen_bits": 1}, "screen_bits must be 2 to 6, not 1"),
+        ({"plane_bits": 0}, "plane_bits must be 1 to 4, not 0"),
         ({"channels": 65}, "channels must be 1 to 64, not 65"),
         ({"top": 0}, "top must be an integer from 1 up, not 0"),
         ({"window": 257}, "window must be 1 to 256, not 257"),

@@ -78,6 +78,7 @@ def test_full_page() -> None:
     [
         FORM,
         ProgressiveFormat(head_dim=128, screen_bits=2, channels=32),
+        ProgressiveFormat(head_dim=64, screen_bits=4, channels=8, plane_bits=2),
         ProgressiveFormat(head_dim=32, screen_bits=6, channels=8, value_bits=3, value_group=16),
     ],
 )

@@ -72,7 +72,7 @@ def agree(
     ranked = slice(form.first, form.first + form.ranked(len(keys)))
     estimates = reference.estimate(
         rounded,
-        decode(cache.key, form.key_bits, 1)[ranked],
+        decode(cache.key, form.key_bits, form.plane_bits)[ranked],
         reference.choose_channels(rounded, form.channels),
     )
     chosen = form.first + reference.select(estimates, form.top)
@@ -83,11 +83,16 @@ def agree(
     return len(result.kept), float(cosine.min())
 
 
+@pytest.mark.parametrize("plane_bits", [1, 2])
 @pytest.mark.parametrize(("width", "rows", "tokens"), [(64, 2, 700), (128, 4, 520), (32, 1, 40)])
-def test_step(width: int, rows: int, tokens: int) -> None:
+def test_step(width: int, rows: int, tokens: int, plane_bits: int) -> None:
     """The same candidates; outputs within the rounding of the twin."""
     form = ProgressiveFormat(
-        head_dim=width, screen_bits=one_burst_bits(width, 6), channels=width // 4, top=96
+        head_dim=width,
+        screen_bits=one_burst_bits(width, 6),
+        plane_bits=plane_bits,
+        channels=width // (4 * plane_bits),
+        top=96,
     )
     query, keys, values = head(tokens, width=width, rows=rows)
     _, cosine = agree(query, keys, values, statistics(query, keys, values), form)
