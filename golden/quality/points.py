@@ -61,6 +61,7 @@ BUDGETED: tuple[CacheMethod, ...] = (
 DEFINED: tuple[CacheMethod, ...] = (
     KVO(),
     Progressive(),
+    Progressive(part=8, plane_bits=2),
     Progressive(top=192, part=8),
     Progressive(top=512),
 )
