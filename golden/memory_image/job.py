@@ -137,7 +137,7 @@ def token_beats(key: Tensor, value_codes: Tensor, config: AttentionConfig) -> li
 def prompt_records(
     keys: Tensor, value_codes: Tensor, value_scale: Tensor, sums: Tensor, config: AttentionConfig
 ) -> bytes:
-    """The source of an import: T tokens with their saliency in units of 2**-20 (section 9)."""
+    """The source of an import: T tokens with their saliency in units of 2**-20 (section 10)."""
     size, records = KVFormat(config).prompt_record_bytes, b""
     for key, codes, scale, saliency in zip(keys, value_codes, value_scale, sums, strict=True):
         header = struct.pack("<HHI8x", int(scale), 0, int(saliency))

@@ -10,7 +10,7 @@ from hw.formats import SALIENCY_BITS
 
 
 class SlotMap:
-    """Scores, positions and the next slot of one cache (docs/contracts.md, section 10).
+    """Scores, positions and the next slot of one cache (docs/contracts.md, section 11).
 
     A step is `place`, then `receive`.
 

@@ -34,12 +34,12 @@ _WRITERS = 3
 
 
 class DecodeCore(wiring.Component):
-    """`AttentionCore` with all that makes its caches: docs/contracts.md, section 9.
+    """`AttentionCore` with all that makes its caches: docs/contracts.md, section 10.
 
     A job of mode `KVO` brings its newest token, which is appended before the job is admitted, while
     the jobs before it run. When it has run, the saliencies of its tail are written, and if its tail
     is two windows the older one closes; then it completes. With ``slots`` jobs of mode `SLOTS` do
-    the same in caches of constant size, of which nothing closes: docs/contracts.md, section 10.
+    the same in caches of constant size, of which nothing closes: docs/contracts.md, section 11.
     Jobs of one cache may follow each other: the next one waits for the end of the one before.
 
     Parameters

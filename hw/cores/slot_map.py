@@ -1,4 +1,4 @@
-"""Where the tokens of the caches of constant size go (docs/contracts.md, section 10)."""
+"""Where the tokens of the caches of constant size go (docs/contracts.md, section 11)."""
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring

@@ -1,4 +1,4 @@
-"""Which slot of a cache of constant size the next token takes (docs/contracts.md, section 10)."""
+"""Which slot of a cache of constant size the next token takes (docs/contracts.md, section 11)."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring

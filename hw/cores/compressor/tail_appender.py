@@ -1,4 +1,4 @@
-"""A new token goes into the tail of its cache (docs/contracts.md, section 9)."""
+"""A new token goes into the tail of its cache (docs/contracts.md, section 10)."""
 
 from enum import IntEnum
 
