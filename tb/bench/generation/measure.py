@@ -9,7 +9,7 @@ from golden.fitted import fitted
 from golden.generation import generate
 from golden.tensors import CASES
 from hw.config import BEAT_BYTES, AttentionConfig, preset
-from hw.formats import KVFormat, Mode
+from hw.formats import KVFormat
 from tb.generation.report import make_report
 from tb.generation.runner import run_generation
 from tb.generation.scenario import make_generation
@@ -38,7 +38,7 @@ def measure_import(name: str, tokens: int, seed: int) -> dict[str, Any]:
     # What the step after the import moved is not the import's.
     step = golden.steps[0]
     groups = layout.selected_groups(step.result.selection.tolist())
-    step_bytes = sum(layout.traffic_bytes(step.context, Mode.KVO, groups).values())
+    step_bytes = sum(layout.traffic_bytes(step.context, groups=groups).values())
     counts = found.counts
     read = counts["beats_read"] - step_bytes // BEAT_BYTES
     closed = counts["windows"]
