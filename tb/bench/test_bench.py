@@ -72,9 +72,9 @@ def test_phases_by_hand() -> None:
         "base keys": 2 * 320 // 16,
         "deltas": 2 * 2 * 128 // 16,
         "values": 2 * 2 * 128 // 16 + 3 * 128 // 16,
-        "tail keys": 2 * 3 * 352 // 16,
+        "tail keys": 2 * 3 * 384 // 16,
         "tail values": 2 * 3 * 512 // 16,
-        "port idle": 1000 - 2 * (20 + 16 + 16 + 66 + 96) - 24,
+        "port idle": 1000 - 2 * (20 + 16 + 16 + 72 + 96) - 24,
     }
 
 

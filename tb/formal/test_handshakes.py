@@ -95,7 +95,6 @@ def scale_bank(config: AttentionConfig) -> ScaleBank:
 
 FAST: list[Callable[[AttentionConfig], wiring.Component]] = [
     gearbox,
-    JobFinish,
     JobRetire,
     OperandSelect,
 ]
@@ -105,6 +104,7 @@ SLOW: list[Callable[[AttentionConfig], wiring.Component]] = [
     wide_deltas,
     DotCollector,
     wide_codes,
+    JobFinish,
     JobIntake,
     KeyAccumulator,
     KeyUnpacker,
