@@ -19,7 +19,7 @@ from tb.harness.files import REPOSITORY
 
 RESULT = REPOSITORY / "results" / "generation.json"
 DOCUMENT = REPOSITORY / "docs" / "generation.md"
-AREA = REPOSITORY / "results" / "area_decode_core_lm.json"
+AREA = REPOSITORY / "results" / "decode_core_area_lm.json"
 LABELS = {
     "measured": "counted in simulation",
     "derived": "arithmetic on counts",
