@@ -130,7 +130,7 @@ def test_preset_or_file(tmp_path: Path) -> None:
 
 def test_tools_take_a_configuration_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Elaborating a core takes seconds; here only the way of the configuration matters.
-    monkeypatch.setattr(tools, "AttentionCore", lambda config: config)
+    monkeypatch.setitem(tools.CORES, "attention_core", lambda config: config)
     monkeypatch.setattr(tools, "emit", lambda config, name, **_: {f"{name}.txt": repr(config)})
     file = write(tmp_path, "memory_tags = 2\nreorder_beats = 64")
     arguments = ["verilog", "--config", str(file), "--output", str(tmp_path)]

@@ -16,7 +16,7 @@ import pytest
 from golden.tensors import CASES
 from golden.workload import JobCase, case_from_tensors, make_workload
 from hw.config import AttentionConfig, ConfigError
-from hw.formats import Mode
+from hw.formats import modes
 from tb.attention.catalogue import SCENARIOS, boundary_contexts
 from tb.attention.runner import require_equal, run_attention
 from tb.configurations import AWKWARD, draw
@@ -38,7 +38,7 @@ def jobs(config: AttentionConfig, seed: int) -> list[JobCase]:
             kv_head=index % config.kv_heads,
             mode=mode,
         )
-        for index, (mode, context) in enumerate(product(Mode, boundary_contexts(config)))
+        for index, (mode, context) in enumerate(product(modes(config), boundary_contexts(config)))
     ]
     random.Random(seed).shuffle(cases)
     return cases
@@ -48,7 +48,7 @@ def check(config: AttentionConfig, seed: int) -> None:
     print(f"configuration of seed {seed}: {config}")
     cases = jobs(config, seed)
     data = make_workload(cases, config)
-    assert set(data["mode"].tolist()) == set(Mode)
+    assert set(data["mode"].tolist()) == set(modes(config))
     run = run_attention(config, data, seed=seed, stall=STALL, memory=HARSH)
     require_equal(run.comparison)
     assert run.comparison.jobs == len(cases)
@@ -95,6 +95,11 @@ ILLEGAL: dict[str, tuple[object, str]] = {
     "jobs_in_flight": (16, "one of 2, 4, 8"),
     "memory_tags": (1, "one of 2, 4, 8, 16"),
     "reorder_beats": (1024, "one of 64, 128, 256, 512"),
+    "slots": (1, "0 or an integer from "),
+    "slot_recent": (33, "an integer from 1 to 32"),
+    "slot_sinks": (-1, "an integer from 0 to "),
+    "slot_decay": (257, "an integer from 0 to 256"),
+    "slot_caches": (0, "an integer from 1 to 65536"),
 }
 
 

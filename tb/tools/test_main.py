@@ -33,7 +33,7 @@ def test_area_prints_a_table_and_writes_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The memory path stands for the core, which takes minutes.
-    monkeypatch.setattr(tools, "AttentionCore", Fetch)
+    monkeypatch.setitem(tools.CORES, "attention_core", Fetch)
     done = CliRunner(env={"COLUMNS": "120"}).invoke(
         tools.main, ["area", "--preset", "tiny", "--output", str(tmp_path)], catch_exceptions=False
     )
