@@ -12,7 +12,7 @@ from hw.attention_slice import AttentionSlice, slice_streams
 from hw.config import AttentionConfig
 from hw.counters import CounterBank
 from hw.distributor import JobDistributor
-from hw.distributor.attention import selects
+from hw.distributor.attention import brings_token, selects
 from hw.memory.axi import AxiMaster
 from hw.memory.axi.port import axi_port
 from hw.memory.dram.controller import DramController
@@ -38,7 +38,11 @@ class Accelerator(wiring.Component):
         See `slice_streams`. Results come in the order of the jobs.
     command, reply : stream, an array over the slices
         Of the host, to the MMU of each slice. A KV head lives in the slice `home_slice`.
-    writer : In(write_port), an array over the slices
+    token : In(stream), only if the cores write
+        Of the jobs that append one, in their order.
+    prompt, imported : stream, an array over the slices, only then
+        Prompts, each to the slice of its cache.
+    writer : In(write_port), an array over the slices, only if they do not
         Writes to pages, see `AttentionSlice`.
     dram : Out(dram_port), an array over the controllers
         With a DRAM standard.
@@ -68,12 +72,15 @@ class Accelerator(wiring.Component):
             self._controller = DramController(config.controller(id_bits))
             port = dram_port(config.controller(id_bits).standard, 1)
             memory = {"dram": Out(port).array(config.controllers)}
+        members = self._slice.signature.members
+        #: Streams that each slice has for itself, beside those of `command` and `reply`.
+        self._of_slices = ("prompt", "imported") if config.mmu.writes else ("writer",)
         super().__init__(
             {
                 **slice_streams(config.mmu).signature.flip().members,
                 "command": In(stream.Signature(COMMAND)).array(slices),
                 "reply": Out(stream.Signature(REPLY)).array(slices),
-                "writer": In(self._slice.writer.signature.flip()).array(slices),
+                **{name: members[name].array(slices) for name in self._of_slices},
                 **memory,
                 "counter_address": In(range(len(self.counters))).array(slices),
                 "counter_data": Out(32).array(slices),
@@ -100,7 +107,10 @@ class Accelerator(wiring.Component):
         config = self._config
         streams = slice_streams(config.mmu)
         m.submodules.distributor = distributor = JobDistributor(
-            streams, slices=config.slices, selects=partial(selects, self.config)
+            streams,
+            slices=config.slices,
+            selects=partial(selects, self.config),
+            brings_token=brings_token,
         )
         for name in streams.signature.members:
             connect(m, flipped(getattr(self, name)), getattr(distributor, name))
@@ -111,7 +121,8 @@ class Accelerator(wiring.Component):
                 connect(m, getattr(distributor.slice[i], name), getattr(part, name))
             connect(m, flipped(self.command[i]), part.command)
             connect(m, part.reply, flipped(self.reply[i]))
-            connect(m, flipped(self.writer[i]), part.writer)
+            for name in self._of_slices:
+                connect(m, flipped(getattr(self, name)[i]), getattr(part, name))
             m.d.comb += part.counter_clear.eq(self.counter_clear)
             parts.append(part)
         if config.has_axi:

@@ -1,6 +1,7 @@
 """Parameters of an accelerator: its slices, and what stands behind their channels."""
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from hw.config import AttentionConfig, ConfigError
 from hw.memory.dram import load_standard, standard_names
@@ -112,7 +113,7 @@ def choose_system(
     slices: int = 1,
     refresh: str | None = None,
     axi_id_bits: int | None = None,
-    **mmu: int,
+    **mmu: Any,
 ) -> AcceleratorConfig:
     """The accelerator that a command line asks for.
 

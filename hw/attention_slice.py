@@ -1,4 +1,4 @@
-"""An attention core with its KV-MMU and its place at a memory channel."""
+"""A core with its KV-MMU and its place at a memory channel."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,32 +9,40 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import AttentionConfig
 from hw.cores.attention_core import AttentionCore
+from hw.cores.decode_core import DecodeCore
 from hw.counters import CounterBank
 from hw.distributor.attention import attention_streams
 from hw.distributor.port import JobStreams
+from hw.formats import KVFormat
 from hw.memory.arbiter import ChannelArbiter, Client
 from hw.memory.channel_port import channel_port
 from hw.memory.kv_mmu.config import MmuConfig
+from hw.memory.kv_mmu.job_gate import gate_completion
 from hw.memory.kv_mmu.kv_mmu import KvMmu
 from hw.memory.kv_mmu.ports import WRITE_TAG_BITS, system_job_layout
-from hw.memory.port import tag_bits, write_port
+from hw.memory.port import write_port
 
 
 def slice_streams(config: MmuConfig) -> JobStreams:
     """The streams of a slice: those of the core, but a job names a sequence, not addresses."""
-    return replace(attention_streams(config.attention), job=system_job_layout(config))
+    return replace(
+        attention_streams(config.attention),
+        job=system_job_layout(config),
+        completion=gate_completion(config),
+        token_beats=KVFormat(config.attention).token_beats if config.writes else 0,
+    )
 
 
 class AttentionSlice(wiring.Component):
     """Takes jobs that name a sequence, reads its pages, gives attention outputs.
 
     One beat of 16 bytes per cycle from the channel. Table entries come through the same channel,
-    read ahead of the jobs.
+    read ahead of the jobs. If the core writes, the pages that it needs are allocated as well.
 
     Parameters
     ----------
     config : MmuConfig
-        ``attention`` is the core's configuration.
+        ``attention`` is the core's configuration; with ``writes`` it is a `DecodeCore`.
 
     Members
     -------
@@ -42,7 +50,11 @@ class AttentionSlice(wiring.Component):
         See `slice_streams`; the completion's status may be one of the MMU.
     command, reply : stream
         Of the host, see `KvMmu`.
-    writer : In(write_port)
+    token : In(stream of 16 bytes), only if the core writes
+        As of `DecodeCore`.
+    prompt : In(stream of SYSTEM_PROMPT), imported : Out(stream of IMPORTED), only then
+        Prompts in the staging area become caches, see `JobGate`.
+    writer : In(write_port), only if it does not write
         Writes to pages, under the virtual addresses of a job in flight.
     channel : Out(channel_port)
     counter_address, counter_data, counter_clear
@@ -51,20 +63,30 @@ class AttentionSlice(wiring.Component):
 
     def __init__(self, config: MmuConfig) -> None:
         self._config = config
-        self._core = AttentionCore(config.attention)
-        self._mmu = mmu = KvMmu(config)
-        tags = tag_bits(config.attention)
+        self._core: AttentionCore | DecodeCore
+        clients, events, write_tags = [], {}, WRITE_TAG_BITS
+        if config.writes:
+            self._core = DecodeCore(config.attention, staging=True)
+            write_tags = len(self._core.memory_write.request.payload.tag)
+            events["writing"] = self._core.events
+            staging_tags = len(self._core.prompt_memory.request.payload.tag)
+            clients.append(Client(name="staging", tag_bits=staging_tags))
+        else:
+            self._core = AttentionCore(config.attention)
+        read_tags = len(self._core.memory.request.payload.tag)
+        self._mmu = mmu = KvMmu(config, read_tag_bits=read_tags, write_tag_bits=write_tags)
         self._arbiter = ChannelArbiter(
             [
-                Client(name="cache", tag_bits=tags + 1),
+                Client(name="cache", tag_bits=read_tags + 1),
                 Client(name="table", tag_bits=1),
-                Client(name="cache_write", tag_bits=WRITE_TAG_BITS + 1, writes=True),
+                Client(name="cache_write", tag_bits=write_tags + 1, writes=True),
                 Client(name="table_write", tag_bits=1, writes=True),
+                *clients,
             ]
         )
         self._bank = CounterBank(
             config.attention,
-            counters={**mmu.counters, "arbiter": self._arbiter.counters},
+            counters={**events, **mmu.counters, "arbiter": self._arbiter.counters},
             identity="slice",
         )
         self._registers = len(self._core.counters)
@@ -74,13 +96,20 @@ class AttentionSlice(wiring.Component):
                 **slice_streams(config).signature.flip().members,
                 "command": In(mmu.command.signature.flip()),
                 "reply": Out(mmu.reply.signature),
-                "writer": In(write_port(WRITE_TAG_BITS)),
+                **self._other_ports(),
                 "channel": Out(channel_port(self._arbiter.id_layout.size, 1)),
                 "counter_address": In(range(registers)),
                 "counter_data": Out(32),
                 "counter_clear": In(1),
             }
         )
+
+    def _other_ports(self) -> dict[str, wiring.Member]:
+        """What only a core that writes has, or only one that does not."""
+        if not self._config.writes:
+            return {"writer": In(write_port(WRITE_TAG_BITS))}
+        mmu = self._mmu.signature.members
+        return {name: mmu[name] for name in ("prompt", "imported")}
 
     @property
     def config(self) -> AttentionConfig:
@@ -115,11 +144,20 @@ class AttentionSlice(wiring.Component):
         connect(m, flipped(self.command), mmu.command)
         connect(m, mmu.reply, flipped(self.reply))
 
+        if self._config.writes:
+            connect(m, flipped(self.token), core.token)
+            connect(m, flipped(self.prompt), mmu.prompt)
+            connect(m, mmu.core_prompt, core.prompt)
+            connect(m, core.imported, mmu.core_imported)
+            connect(m, mmu.imported, flipped(self.imported))
+            connect(m, core.prompt_memory, arbiter.staging)
+            connect(m, core.memory_write, mmu.writer)
+        else:
+            connect(m, flipped(self.writer), mmu.writer)
         connect(m, core.memory, mmu.core)
         connect(m, mmu.memory, arbiter.cache)
         connect(m, mmu.table, arbiter.table)
         connect(m, mmu.table_write, arbiter.table_write)
-        connect(m, flipped(self.writer), mmu.writer)
         connect(m, mmu.memory_write, arbiter.cache_write)
         connect(m, arbiter.channel, flipped(self.channel))
 

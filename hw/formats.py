@@ -55,9 +55,11 @@ class Status(IntEnum):
     ADDRESS_RANGE = 6
     MEMORY_ERROR = 7
     SCALE_NOT_FINITE = 8
-    #: Of the KV-MMU: the sequence does not live, or a page that the job needs is not mapped.
+    #: Of the KV-MMU: the sequence does not live, a page that the job needs is not mapped, or there
+    #: is none left for what the job writes.
     NO_SEQUENCE = 9
     PAGE_FAULT = 10
+    OUT_OF_PAGES = 11
 
     @property
     def refused(self) -> bool:
@@ -68,7 +70,7 @@ class Status(IntEnum):
     @property
     def of_the_mmu(self) -> bool:
         """Whether only the KV-MMU gives it, before the job reaches a core."""
-        return self in (Status.NO_SEQUENCE, Status.PAGE_FAULT)
+        return self in (Status.NO_SEQUENCE, Status.PAGE_FAULT, Status.OUT_OF_PAGES)
 
 
 class StepKind(IntEnum):
@@ -181,15 +183,19 @@ class KVFormat:
         return [block % self.tail_blocks if mode == Mode.KVO else block for block in blocks]
 
     @property
+    def token_beats(self) -> int:
+        """Beats of a new token: the key in FP16, the codes of the value."""
+        c = self.config
+        return c.head_dim * (FP16_BITS + c.tail_value_bits) // (8 * BEAT_BYTES)
+
+    @property
     def prompt_record_bytes(self) -> int:
         """A token of a prompt that is to be imported, padded to a burst.
 
         A beat with the scale of the value (FP16, bytes 0 and 1) and the saliency (bytes 4 to 7);
         the key in FP16; the codes of the value.
         """
-        c = self.config
-        numbers = c.head_dim * (FP16_BITS + c.tail_value_bits) // 8
-        return _round_up(BEAT_BYTES + numbers, BURST_BYTES)
+        return _round_up((1 + self.token_beats) * BEAT_BYTES, BURST_BYTES)
 
     # --- units of the formal pass that every mode has -------------------------------------------
 

@@ -120,6 +120,10 @@ class KvMmuTwin:
         """What the pages in use are for."""
         return list(self._places.values())
 
+    def layer(self, layer: int) -> int:
+        """The layer whose cache jobs of ``layer`` use."""
+        return self._layers[layer]
+
     # --- commands -------------------------------------------------------------------------------
 
     def command(self, command: Command) -> Reply:
@@ -143,10 +147,14 @@ class KvMmuTwin:
             return self._release(sequence)
         region = Region(command.region)
         place = Place(sequence, command.layer, command.kv_head, region, command.index)
-        page = self.mapped(place)
         if command.opcode == Opcode.LOOKUP:
+            page = self.mapped(place)
             found = page is not None
             return Reply(CommandStatus.OK if found else CommandStatus.NOT_MAPPED, page or 0)
+        return self._allocate(place)
+
+    def _allocate(self, place: Place) -> Reply:
+        page = self.mapped(place)
         if page is not None:
             return Reply(CommandStatus.ALREADY_MAPPED, page)
         if not self._free:
@@ -195,31 +203,59 @@ class KvMmuTwin:
 
         It is in flight until `end_job`, whatever the status.
         """
+        first = context if mode.dense else context - 1
+        return self._start(sequence, layer, kv_head, first, context, mode)
+
+    def start_prompt(
+        self, sequence: int, layer: int, kv_head: int, first: int, tokens: int
+    ) -> tuple[Status, Grant]:
+        """The same of a prompt of ``tokens`` tokens, behind ``first`` ones that are there."""
+        return self._start(sequence, layer, kv_head, first, first + tokens, Mode.KVO)
+
+    def begin(self, sequence: int) -> None:
+        """A job or a prompt of ``sequence`` is in flight."""
         self._in_flight[sequence] = self._in_flight.get(sequence, 0) + 1
+
+    def _start(
+        self, sequence: int, layer: int, kv_head: int, first: int, context: int, mode: Mode
+    ) -> tuple[Status, Grant]:
+        self.begin(sequence)
         nothing = Grant(sequence, dict.fromkeys(Region, ()))
         if sequence not in self._live:
             return Status.NO_SEQUENCE, nothing
-        pages = self._walk(sequence, layer, kv_head, context, mode)
-        return (Status.PAGE_FAULT, nothing) if pages is None else (Status.OK, pages)
+        new = self.config.new_pages(first, context, mode) if self.config.writes else {}
+        grant = {}
+        for region in Region:
+            place = Place(sequence, self._layers[layer], kv_head, region, 0)
+            for index in new.get(region, ()):
+                if self._allocate(replace(place, index=index)).status == CommandStatus.OUT_OF_PAGES:
+                    return Status.OUT_OF_PAGES, nothing
+            found = self._walk(place, self.config.pages_of(context, mode)[region])
+            if found is None:
+                return Status.PAGE_FAULT, nothing
+            grant[region] = found
+        return Status.OK, Grant(sequence, grant)
 
     def could_run(
         self, sequence: int, layer: int, kv_head: int, context: int, mode: Mode = Mode.KVO
     ) -> bool:
-        """Whether a job would start with status OK."""
-        lives = sequence in self._live
-        return lives and self._walk(sequence, layer, kv_head, context, mode) is not None
+        """Whether a job would start with status OK, its new pages put aside."""
+        if sequence not in self._live:
+            return False
+        pages = self.config.pages_of(context, mode)
+        if self.config.writes and not mode.dense:
+            new = self.config.new_pages(context - 1, context, mode)
+            pages = {region: new[region].start for region in Region}
+        return all(
+            self._walk(Place(sequence, self._layers[layer], kv_head, region, 0), number) is not None
+            for region, number in pages.items()
+        )
 
-    def _walk(
-        self, sequence: int, layer: int, kv_head: int, context: int, mode: Mode
-    ) -> Grant | None:
-        pages = {}
-        for region, number in self.config.pages_of(context, mode).items():
-            place = Place(sequence, self._layers[layer], kv_head, region, 0)
-            found = [self.mapped(replace(place, index=index)) for index in range(number)]
-            pages[region] = tuple(page for page in found if page is not None)
-            if len(pages[region]) != number:
-                return None
-        return Grant(sequence, pages)
+    def _walk(self, place: Place, number: int) -> tuple[int, ...] | None:
+        """The first pages of a region, or None if one is missing."""
+        found = [self.mapped(replace(place, index=index)) for index in range(number)]
+        pages = tuple(page for page in found if page is not None)
+        return pages if len(pages) == number else None
 
     def end_job(self, sequence: int) -> None:
         """End a job of ``sequence``."""

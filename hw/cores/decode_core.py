@@ -49,6 +49,8 @@ class DecodeCore(wiring.Component):
         No memory request crosses a multiple of this, see `Fetch`.
     lanes : int
         Numbers that the quantisers take in a cycle: 4 or 8.
+    staging : bool
+        Whether prompts are read through a port of their own.
 
     Members
     -------
@@ -62,12 +64,18 @@ class DecodeCore(wiring.Component):
         Prompts that become caches beside the jobs, see `PromptImport`. No job of the cache may be
         under way.
     memory : Out(read_port), memory_write : Out(write_port)
+    prompt_memory : Out(memory_port), only with ``staging``
     counter_address, counter_data, counter_clear
         As of `AttentionCore`.
     """
 
     def __init__(
-        self, config: AttentionConfig, page_bytes: int | None = None, *, lanes: int = DEFAULT_LANES
+        self,
+        config: AttentionConfig,
+        page_bytes: int | None = None,
+        *,
+        lanes: int = DEFAULT_LANES,
+        staging: bool = False,
     ) -> None:
         self._config = config
         self._core = AttentionCore(config, page_bytes, writes=True)
@@ -79,9 +87,12 @@ class DecodeCore(wiring.Component):
         self._finish = JobFinish(config)
         self._share = AppenderShare(config)
         self._prompts = PromptImport(config, page_bytes)
+        self._staging = staging
+        self._readers = _READERS - staging
         self._read_tags = max(tag_bits(config), tag_bits(reading_config(config)))
         names = ("job", "query", "selection", "output", "completion")
         streams = {name: self._core.signature.members[name] for name in names}
+        prompt_memory = self._prompts.signature.members["memory"]
         counter_names = ("counter_address", "counter_data", "counter_clear")
         super().__init__(
             {
@@ -91,7 +102,8 @@ class DecodeCore(wiring.Component):
                 "token": In(stream.Signature(BEAT_BITS)),
                 "prompt": In(stream.Signature(PROMPT)),
                 "imported": Out(stream.Signature(IMPORTED)),
-                "memory": Out(read_port(self._read_tags + (_READERS - 1).bit_length())),
+                "memory": Out(read_port(self._read_tags + (self._readers - 1).bit_length())),
+                **({"prompt_memory": prompt_memory} if staging else {}),
                 "memory_write": Out(write_port(_WRITE_TAG_BITS + (_WRITERS - 1).bit_length())),
             }
         )
@@ -190,9 +202,14 @@ class DecodeCore(wiring.Component):
             admission.not_finite.eq(appender.not_finite & (share.of == JOBS)),
             prompts.not_finite.eq(appender.not_finite & (share.of == PROMPTS)),
         ]
-        m.submodules.reads = reads = ReadMerge(_READERS, tag_bits=self._read_tags)
+        m.submodules.reads = reads = ReadMerge(self._readers, tag_bits=self._read_tags)
         m.submodules.writes = writes = WriteMerge(_WRITERS, tag_bits=_WRITE_TAG_BITS)
-        for i, reader in enumerate((core.memory, closer.memory, prompts.memory)):
+        readers = [core.memory, closer.memory]
+        if self._staging:
+            connect(m, prompts.memory, flipped(self.prompt_memory))
+        else:
+            readers.append(prompts.memory)
+        for i, reader in enumerate(readers):
             self._connect_reader(m, reader, reads.readers[i])
         for i, writer_port in enumerate((tokens.memory, saliencies.memory, closer.memory_write)):
             connect(m, writer_port, writes.writers[i])

@@ -9,7 +9,7 @@ from hw.cores.compressor.tail_appender import token_layout
 from hw.cores.payloads import planned_job
 from hw.cores.slot_map import asked_layout
 from hw.counters import Counter
-from hw.formats import FP16_BITS, Mode, Status, modes
+from hw.formats import FP16_BITS, KVFormat, Mode, Status, modes
 
 
 def announced_layout(config: AttentionConfig) -> data.StructLayout:
@@ -114,7 +114,7 @@ class JobAdmission(wiring.Component):
         # The newest token has the last place of the tail, which begins in one half of the ring.
         chunks_of_window = (config.window // config.chunk - 1).bit_length()
         half = job.chunks[chunks_of_window] << config.window.bit_length() - 1
-        beats_of_token = config.head_dim * (FP16_BITS + config.tail_value_bits) // BEAT_BITS
+        beats_of_token = KVFormat(config).token_beats
         beat = Signal(range(beats_of_token))
         last_beat = beat == beats_of_token - 1
         passes, drops, moved = Signal(), Signal(), Signal()

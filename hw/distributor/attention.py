@@ -39,6 +39,11 @@ def attention_streams(config: AttentionConfig, *, sequence_bits: int = 16) -> Jo
     )
 
 
+def brings_token(job: Any) -> Any:
+    """Whether a job of a core that writes brings a token, refused or not."""
+    return (job.mode == Mode.KVO) | (job.mode == Mode.SLOTS)
+
+
 def selects(config: AttentionConfig, job: Any) -> Any:
     """Whether a job that is not refused selects chunks: it has a closed window.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from amaranth.hdl import Module, Value
+from amaranth.hdl import Const, Module, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out
 
@@ -25,11 +25,13 @@ class JobDistributor(wiring.Component):
         1, 2 or 4.
     selects : callable
         Of a job's payload: whether it has items on ``selection``, if it is not refused.
+    brings_token : callable
+        Of a job's payload: whether it has beats on ``token``; by default every job does.
 
     Members
     -------
-    job, query : In(stream), selection, output, completion : Out(stream)
-        As those of a slice.
+    job, query, token : In(stream), selection, output, completion : Out(stream)
+        As those of a slice; ``token`` if it has one.
     slice : Out(JobStreams.signature), per slice
 
     Raises
@@ -39,12 +41,18 @@ class JobDistributor(wiring.Component):
     """
 
     def __init__(
-        self, streams: JobStreams, *, slices: int, selects: Callable[[data.View], Value]
+        self,
+        streams: JobStreams,
+        *,
+        slices: int,
+        selects: Callable[[data.View], Value],
+        brings_token: Callable[[data.View], Value] = lambda job: Const(1),
     ) -> None:
         home_slice(0, 0, 0, slices)  # refuses a wrong number
         self._streams = streams
         self._slices = slices
         self._selects = selects
+        self._brings_token = brings_token
         outside = streams.signature.flip().members
         super().__init__({**outside, "slice": Out(streams.signature).array(slices)})
 
@@ -56,10 +64,12 @@ class JobDistributor(wiring.Component):
                 inside, outside = getattr(only, name), getattr(self, name)
                 wiring.connect(m, wiring.flipped(inside), wiring.flipped(outside))
             return m
-        m.submodules.dispatch = dispatch = Dispatch(self._streams, self._slices, self._selects)
+        m.submodules.dispatch = dispatch = Dispatch(
+            self._streams, self._slices, self._selects, self._brings_token
+        )
         m.submodules.collect = collect = Collect(self._streams, self._slices)
         wiring.connect(m, dispatch.order, collect.order)
-        for name in ("job", "query"):
+        for name in ("job", "query", *(["token"] if self._streams.token_beats else [])):
             wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(dispatch, name))
             for i in range(self._slices):
                 source = getattr(dispatch, f"sent_{name}")[i]

@@ -6,6 +6,8 @@ from amaranth.hdl import Shape
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.config import BEAT_BITS
+
 
 @dataclass(frozen=True, kw_only=True)
 class JobStreams:
@@ -17,6 +19,9 @@ class JobStreams:
         The descriptor; it has the unsigned fields ``sequence``, ``layer`` and ``kv_head``.
     query, output
         Beats of a job: ``query_beats`` and ``output_beats`` of them.
+    token_beats
+        Beats of 16 bytes that a job brings on ``token`` if it appends one; 0 if no job does, and
+        then there is no such stream.
     selection
         Items; the last one of a job has ``last``.
     completion
@@ -41,6 +46,7 @@ class JobStreams:
     output_beats: int
     most_selected: int
     jobs_in_flight: int
+    token_beats: int = 0
 
     def __post_init__(self) -> None:
         needed = {
@@ -59,10 +65,12 @@ class JobStreams:
     @property
     def signature(self) -> wiring.Signature:
         """The streams of a slice, from the side that sends it jobs."""
+        token = {"token": Out(stream.Signature(BEAT_BITS))} if self.token_beats else {}
         return wiring.Signature(
             {
                 "job": Out(stream.Signature(self.job)),
                 "query": Out(stream.Signature(self.query)),
+                **token,
                 "selection": In(stream.Signature(self.selection)),
                 "output": In(stream.Signature(self.output)),
                 "completion": In(stream.Signature(self.completion)),

@@ -88,7 +88,8 @@ def _of_the_system(command: Callable[..., None]) -> Callable[..., None]:
     for name in reversed(numbers):
         owner = MmuConfig if name in MMU_FIELDS else AcceleratorConfig
         about = f"Of an accelerator: field of {owner.__name__}."
-        chosen = click.option(f"--{name.replace('_', '-')}", type=int, help=about)(chosen)
+        kind = bool if name == "writes" else int
+        chosen = click.option(f"--{name.replace('_', '-')}", type=kind, help=about)(chosen)
     chosen = click.option("--refresh", metavar="KIND", help="per_bank or all_bank.")(chosen)
     memory = f"DRAM standard, else {DEFAULT_STANDARD}, or {AXI4} for AXI4 masters."
     return click.option("--memory", metavar="NAME", help=memory)(chosen)

@@ -17,6 +17,7 @@ from hw.memory.kv_mmu.command_unit import CommandUnit
 from hw.memory.kv_mmu.config import MmuConfig
 from hw.memory.kv_mmu.formats import CommandStatus, Opcode, Region
 from hw.memory.kv_mmu.job_gate import JobGate
+from hw.memory.kv_mmu.job_rights import JobRights
 from hw.memory.kv_mmu.page_pool import PoolOperation
 from hw.memory.kv_mmu.ports import COMMAND
 from tb.formal.bench import Bench
@@ -156,11 +157,11 @@ FAULTS = {
     ),
     "a job counts when it is in the core": (
         KEPT,
-        JobGate,
+        JobRights,
         "uses = Cat(taken[i] & (sequence[i] == number) for i in range(slots))",
         "uses = Cat(limits[i][2].any() & (sequence[i] == number) for i in range(slots))",
     ),
-    "rights outlive their job": (RIGHTS, JobGate, "limits[i][r].eq(0)", "limits[i][r].eq(1)"),
+    "rights outlive their job": (RIGHTS, JobRights, "limits[i][r].eq(0)", "limits[i][r].eq(1)"),
     "a sequence that does not live": (
         ALIVE,
         JobGate,
@@ -169,9 +170,9 @@ FAULTS = {
     ),
     "more jobs than slots": (
         ORDER,
-        JobGate,
-        "self.job.ready.eq(~taken.bit_select(newest, 1))",
-        "self.job.ready.eq(1)",
+        JobRights,
+        "self.room.eq(~taken.bit_select(newest, 1))",
+        "self.room.eq(1)",
     ),
     "a busy sequence is answered OK": (
         REFUSED,
@@ -187,5 +188,7 @@ def test_faulty_units_are_refuted(fault: str) -> None:
     """A counterexample of at most 40 cycles, by bounded model checking."""
     claim, unit, old, new = FAULTS[fault]
     faulty = mutant(unit, old, new)
-    bench = isolating(**{"gate" if unit is JobGate else "commands": faulty})
+    if unit is JobRights:
+        faulty = type("FaultyGate", (JobGate,), {"rights": faulty})
+    bench = isolating(**{"commands" if unit is CommandUnit else "gate": faulty})
     refute(bench, claim, cycles=40, free_memories=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hw.config import BURST_BYTES, AttentionConfig, ConfigError
 from hw.formats import KVFormat, Mode, modes
-from hw.memory.kv_mmu.formats import ENTRY_BYTES, PAGE_BITS, Region
+from hw.memory.kv_mmu.formats import ENTRY_BYTES, PAGE_BITS, SLOT_BITS, Region
 
 #: Table entries of a burst: what the regions of a table are aligned to.
 BURST_ENTRIES = BURST_BYTES // ENTRY_BYTES
@@ -37,6 +37,11 @@ class MmuConfig:
     page_address: int | None = None
     #: Bytes of the channel, up to 2**32.
     channel_bytes: int = 1 << 32
+    #: Whether the core writes its caches: jobs and prompts then get the pages that they need, and
+    #: the core has 2 or 4 jobs in flight.
+    writes: bool = False
+    #: Bytes behind the pages from which prompts are read, a multiple of 4096.
+    staging_bytes: int = 0
 
     def __post_init__(self) -> None:
         def between(field: str, low: int, high: int, multiple: int = 1) -> None:
@@ -58,9 +63,25 @@ class MmuConfig:
         between("table_address", 0, self.channel_bytes, 4096)
         if self.page_address is not None:
             between("page_address", 0, self.channel_bytes, self.page_bytes)
+        between("staging_bytes", 0, self.channel_bytes, 4096)
+        if self.staging_bytes and not self.writes:
+            raise ConfigError(
+                f"staging_bytes must be 0 if the core does not write, not {self.staging_bytes}"
+            )
+        if self.slots > 1 << SLOT_BITS:
+            raise ConfigError(
+                f"jobs_in_flight must be 2 or 4 if the core writes, not "
+                f"{self.attention.jobs_in_flight}"
+            )
+        if self.writes and self.attention.slots and self.attention.slot_caches < self.caches:
+            raise ConfigError(
+                f"slot_caches must be at least {self.caches}, one of each sequence, layer and KV "
+                f"head, not {self.attention.slot_caches}"
+            )
         tables = range(self.table_address, self.table_address + self.table_bytes)
         pages = range(self.first_page, self.first_page + self.pages * self.page_bytes)
-        for what, place in (("tables", tables), ("pages", pages)):
+        staging = range(self.staging_address, self.staging_address + self.staging_bytes)
+        for what, place in (("tables", tables), ("pages", pages), ("staging", staging)):
             if place.stop > self.channel_bytes:
                 raise ConfigError(
                     f"{what} must end within channel_bytes {self.channel_bytes}, "
@@ -102,14 +123,13 @@ class MmuConfig:
     @property
     def table_bytes(self) -> int:
         """Bytes of all tables: (sequence, layer, head), the head varying fastest."""
-        bits = self.sequence_bits + self.layer_bits + self.head_bits
-        return self.table_stride << bits
+        return self.table_stride * self.caches
 
     def entry_address(
         self, sequence: int, layer: int, head: int, region: Region, index: int
     ) -> int:
         """Byte address of one table entry in the channel."""
-        table = ((sequence << self.layer_bits | layer) << self.head_bits) | head
+        table = self.cache_number(sequence, layer, head)
         place = self.first_entry(region) + index
         return self.table_address + table * self.table_stride + place * ENTRY_BYTES
 
@@ -123,10 +143,31 @@ class MmuConfig:
         end = self.table_address + self.table_bytes
         return -(-end // self.page_bytes) * self.page_bytes
 
+    @property
+    def staging_address(self) -> int:
+        """First byte behind pages and tables."""
+        end = max(
+            self.first_page + self.pages * self.page_bytes, self.table_address + self.table_bytes
+        )
+        return -(-end // 4096) * 4096
+
     def pages_of(self, context: int, mode: Mode = Mode.KVO) -> dict[Region, int]:
-        """Pages of each region that a job at ``context`` tokens needs."""
-        sizes = KVFormat(self.attention).region_bytes(context, mode)
+        """Pages of each region that a job at ``context`` tokens needs.
+
+        If the core writes, also those of the window that closes when the job has run.
+        """
+        layout = KVFormat(self.attention)
+        sizes = layout.region_bytes(context, mode)
+        if self.writes and mode == Mode.KVO and context:
+            after = layout.region_bytes(min(context + 1, self.attention.max_context), mode)
+            sizes = after | {"tail": sizes["tail"]}
         return {region: -(-sizes[region.name.lower()] // self.page_bytes) for region in Region}
+
+    def new_pages(self, first: int, context: int, mode: Mode) -> dict[Region, range]:
+        """Indexes of the pages that a cache of ``first`` tokens gets to have ``context``."""
+        after = self.pages_of(context, mode)
+        before = self.pages_of(first, mode) if first else dict.fromkeys(Region, 0)
+        return {region: range(before[region], after[region]) for region in Region}
 
     @property
     def most_pages(self) -> int:
@@ -137,8 +178,17 @@ class MmuConfig:
 
     @property
     def slots(self) -> int:
-        """Job slots: as many as the core has."""
-        return self.attention.jobs_in_flight
+        """Job slots: as many as the core has, and if it writes, one for a prompt behind them."""
+        return self.attention.jobs_in_flight + self.writes
+
+    @property
+    def caches(self) -> int:
+        """Places of caches: numbers that `cache_number` gives."""
+        return 1 << self.sequence_bits + self.layer_bits + self.head_bits
+
+    def cache_number(self, sequence: int, layer: int, head: int) -> int:
+        """The number of a cache; ``layer`` is that of the cache itself."""
+        return ((sequence << self.layer_bits) | layer) << self.head_bits | head
 
     @property
     def page_shift(self) -> int:

@@ -98,6 +98,18 @@ def system_job_fields(config: AttentionConfig) -> dict[str, int]:
     return fields
 
 
+#: Fields of a prompt of a system and their bits, least significant first. ``source_address`` counts
+#: from the start of the staging area.
+SYSTEM_PROMPT_FIELDS = {
+    "source_address": 32,
+    "sequence": 8,
+    "layer": 8,
+    "kv_head": 8,
+    "first": 16,
+    "tokens": 16,
+}
+
+
 def virtual_address(slot: int, region: Region, offset: int = 0) -> int:
     """The address that the core of job slot ``slot`` uses."""
     return (slot << REGION_BITS | region) << OFFSET_BITS | offset

@@ -1,14 +1,18 @@
 """Jobs of the system come in, get their pages, and go to the core under virtual addresses."""
 
-from amaranth.hdl import Array, Cat, Elaboratable, Module, Mux, Signal
-from amaranth.lib import stream, wiring
-from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import In, Out
+from typing import Any
 
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hw.config import AttentionConfig
+from hw.cores.job_finish import finished_layout
 from hw.cores.job_retire import completion_layout
 from hw.cores.payloads import job_layout
+from hw.cores.prompt_import import IMPORTED, PROMPT
 from hw.counters import Counter
-from hw.formats import Mode, Status, modes
+from hw.formats import KVFormat, Mode, Status, modes
 from hw.memory.kv_mmu.config import MmuConfig
 from hw.memory.kv_mmu.formats import (
     OFFSET_BITS,
@@ -17,19 +21,56 @@ from hw.memory.kv_mmu.formats import (
     system_job_fields,
     virtual_address,
 )
-from hw.memory.kv_mmu.ports import layer_change, slot_layout, system_job_layout
-from hw.memory.kv_mmu.region_sizes import RegionSizes
+from hw.memory.kv_mmu.job_pages import JobPages
+from hw.memory.kv_mmu.job_rights import JobRights
+from hw.memory.kv_mmu.layer_map import LayerMap
+from hw.memory.kv_mmu.page_grower import grow_request
+from hw.memory.kv_mmu.ports import SYSTEM_PROMPT, layer_change, slot_layout, system_job_layout
 from hw.memory.kv_mmu.table_walker import walk_request
 
 #: An address that the core refuses: it is not on a burst.
 _POISON = 1
 
 
+def gate_completion(config: MmuConfig) -> data.StructLayout:
+    """The completion of the core."""
+    layout = finished_layout if config.writes else completion_layout
+    return layout(config.attention)
+
+
+def _legal_job(job: data.View, core: AttentionConfig) -> Value:
+    """Whether the core does not refuse a job by itself: what it refuses needs no pages."""
+    longest = Mux(job.mode == Mode.SLOTS, core.slots, core.max_context)
+    return (
+        (job.config_hash == core.config_hash)
+        & (job.mode <= max(modes(core)))
+        & (job.context != 0)
+        & (job.context <= longest)
+        & (job.layer < core.layers)
+        & (job.kv_head < core.kv_heads)
+    )
+
+
+def _prompt_faults(prompt: data.View, config: MmuConfig) -> list[tuple[Value, Status]]:
+    """What the core would not see in a prompt, the lowest code first."""
+    core = config.attention
+    end = prompt.source_address + prompt.tokens * KVFormat(core).prompt_record_bytes
+    return [
+        (prompt.layer >= core.layers, Status.LAYER_RANGE),
+        (prompt.kv_head >= core.kv_heads, Status.HEAD_RANGE),
+        (end > config.staging_bytes, Status.ADDRESS_RANGE),
+    ]
+
+
 class JobGate(wiring.Component):
-    """A job takes 8 cycles and its walk, while the jobs before it run in the core.
+    """A job takes 11 cycles and its walk, while the jobs before it run in the core.
 
     Every job goes to the core, in order, so that its query beats are consumed. One that must not
     run gets an address that the core refuses, and its completion the status of the MMU.
+
+    If the core writes, a job takes 10 cycles more, and those in which its new pages are allocated;
+    it waits until no other one has its cache, and those behind it wait with it. Prompts come in
+    between the jobs and get all pages that they fill in the same way.
 
     Parameters
     ----------
@@ -39,34 +80,52 @@ class JobGate(wiring.Component):
     -------
     job : In(stream of system_job_layout)
     core_job : Out(stream of job_layout)
-    core_completion : In(stream of completion_layout)
-    completion : Out(stream of completion_layout)
+    core_completion : In(stream of gate_completion)
+    completion : Out(stream of gate_completion)
     walk, walked
         The table walker's request and result.
+    grow, grown, only if the core writes
+        The page grower's request and result.
+    prompt : In(stream of SYSTEM_PROMPT), core_prompt : Out(stream of PROMPT), only then
+    core_imported, imported : stream of IMPORTED, only then
+        A ``status`` may also be LAYER_RANGE, HEAD_RANGE, ADDRESS_RANGE (a record that is not in the
+        staging area), NO_SEQUENCE, PAGE_FAULT or OUT_OF_PAGES.
     live : In
         Per sequence, whether it lives.
     in_flight : Out
-        Per sequence, whether a job of it is between ``job`` and ``completion``.
+        Per sequence, whether a job of it is between ``job`` and ``completion``, or its prompt.
     layer_change : In
     slots : Out
         Per job slot the sequence and the pages of each region: what the translator lets through.
     counters
     """
 
+    #: What the slots are made of; a test may have a faulty one.
+    rights: type[JobRights] = JobRights
+
     def __init__(self, config: MmuConfig) -> None:
         self._config = config
         self._refused = Counter("jobs_refused", "jobs without a sequence or a page", unit="jobs")
         self._walking = Counter("walking", "cycles in which table entries were on their way")
         self.counters = [self._refused, self._walking]
-        core = config.attention
+        completion = stream.Signature(gate_completion(config))
+        of_writes = {
+            "grow": Out(stream.Signature(grow_request(config))),
+            "grown": In(stream.Signature(1)),
+            "prompt": In(stream.Signature(SYSTEM_PROMPT)),
+            "core_prompt": Out(stream.Signature(PROMPT)),
+            "core_imported": In(stream.Signature(IMPORTED)),
+            "imported": Out(stream.Signature(IMPORTED)),
+        }
         super().__init__(
             {
                 "job": In(stream.Signature(system_job_layout(config))),
-                "core_job": Out(stream.Signature(job_layout(core))),
-                "core_completion": In(stream.Signature(completion_layout(core))),
-                "completion": Out(stream.Signature(completion_layout(core))),
+                "core_job": Out(stream.Signature(job_layout(config.attention))),
+                "core_completion": In(completion),
+                "completion": Out(completion),
                 "walk": Out(stream.Signature(walk_request(config))),
                 "walked": In(stream.Signature(1)),
+                **(of_writes if config.writes else {}),
                 "live": In(config.sequences),
                 "in_flight": Out(config.sequences),
                 "layer_change": In(layer_change(config)),
@@ -76,148 +135,173 @@ class JobGate(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        config, core = self._config, self._config.attention
-        slots = config.slots
-        job = Signal(system_job_layout(config))
-        status = Signal(Status)
-
-        # Slots are a ring: completions come in the order of the jobs.
-        newest, oldest = Signal(range(slots)), Signal(range(slots))
-        taken = Signal(slots)
-        sequence = [Signal(config.sequence_bits, name=f"sequence_{i}") for i in range(slots)]
-        statuses = Array(Signal(Status, name=f"status_{i}") for i in range(slots))
-        #: Pages that may be accessed, per slot and region.
-        limits = [
-            [Signal.like(self.slots[i].pages[r], name=f"pages_{i}_{r}") for r in Region]
-            for i in range(slots)
-        ]
-        for i in range(slots):
-            m.d.comb += [self.slots[i].sequence.eq(sequence[i])]
-            m.d.comb += [self.slots[i].pages[r].eq(limits[i][r]) for r in Region]
-        for number in range(config.sequences):
-            uses = Cat(taken[i] & (sequence[i] == number) for i in range(slots))
-            m.d.comb += self.in_flight[number].eq(uses.any())
-
-        # The layer map is the identity where nothing was written.
-        m.submodules.layers = layers = Memory(shape=config.layer_bits, depth=core.layers, init=[])
-        mapped = Signal(core.layers)
-        read, write = layers.read_port(transparent_for=()), layers.write_port()
-        change = self.layer_change
+        config = self._config
+        m.submodules.rights = rights = self.rights(config)
+        m.submodules.layers = layers = LayerMap(config)
+        m.submodules.pages = pages = JobPages(config)
+        #: What the gate is at: a job, or a prompt, whose other fields are those of a job.
+        job, prompt, is_prompt = Signal(system_job_layout(config)), Signal(SYSTEM_PROMPT), Signal()
+        status, runs = Signal(Status), Signal()
+        known, legal = Signal(), Signal()
         m.d.comb += [
-            read.addr.eq(job.layer),
-            write.en.eq(change.enable),
-            write.addr.eq(change.layer),
-            write.data.eq(change.kv_layer),
+            self.in_flight.eq(rights.in_flight),
+            rights.status.eq(status),
+            rights.wanted.eq(pages.wanted),
+            layers.change.eq(self.layer_change),
+            layers.layer.eq(job.layer),
+            known.eq(
+                (job.sequence < config.sequences)
+                & self.live.bit_select(job.sequence[: config.sequence_bits], 1)
+            ),
         ]
-        with m.If(change.enable):
-            m.d.sync += mapped.bit_select(change.layer, 1).eq(1)
+        for inner, outer in zip(rights.slots, self.slots, strict=True):
+            m.d.comb += outer.eq(inner)
 
-        # Sizes that follow from the context, region by region.
-        m.submodules.sizes = sizes = RegionSizes(config)
-        m.d.comb += [sizes.context.eq(job.context), sizes.mode.eq(job.mode)]
-
-        region = Signal(range(len(Region)))
-        pages = Signal.like(self.walk.payload.pages)
-        place = self.walk.payload.place
+        asked = pages.request.payload
         m.d.comb += [
-            sizes.region.eq(region),
-            self.walk.payload.slot.eq(newest),
-            self.walk.payload.pages.eq(pages),
-            place.sequence.eq(job.sequence),
-            place.layer.eq(Mux(mapped.bit_select(job.layer, 1), read.data, job.layer)),
-            place.kv_head.eq(job.kv_head),
-            place.region.eq(region),
+            asked.slot.eq(rights.slot),
+            asked.place.sequence.eq(job.sequence),
+            asked.place.layer.eq(layers.kv_layer),
+            asked.place.kv_head.eq(job.kv_head),
+            asked.mode.eq(job.mode),
+            asked.first.eq(Mux(is_prompt, prompt.first, job.context - 1)),
+            asked.context.eq(job.context),
+            asked.grows.eq(~Cat(job.mode == mode for mode in Mode if mode.dense).any()),
+            self._walking.event.eq(self.walked.ready),
         ]
-        # What the core refuses by itself needs no pages.
-        legal = (
-            (job.config_hash == core.config_hash)
-            & (job.mode <= max(modes(core)))
-            & (job.context != 0)
-            & (job.context <= Mux(job.mode == Mode.SLOTS, core.slots, core.max_context))
-            & (job.layer < core.layers)
-            & (job.kv_head < core.kv_heads)
-        )
-        known = (job.sequence < config.sequences) & self.live.bit_select(
-            job.sequence[: config.sequence_bits], 1
-        )
-
-        wanted = Array(Signal.like(pages, name=f"wanted_{r.name.lower()}") for r in Region)
-        runs = Signal()
-        forwarded = self.core_job.payload
-        bases = {"base_address": Region.BASE, "chunk_address": Region.CHUNK}
-        for name in system_job_fields(core):
-            if name != "sequence":
-                m.d.comb += forwarded[name].eq(job[name])
-        slot_base = newest << (OFFSET_BITS + REGION_BITS)
-        for name, which in (bases | {"tail_address": Region.TAIL}).items():
-            address = slot_base | virtual_address(0, which)
-            m.d.comb += forwarded[name].eq(Mux(runs, address, _POISON))
-
-        m.d.comb += self._walking.event.eq(self.walked.ready)
+        cache = Cat(asked.place.kv_head, asked.place.layer, asked.place.sequence)
+        connect(m, pages.walk, flipped(self.walk))
+        connect(m, flipped(self.walked), pages.walked)
+        self._forward(m, job, rights.slot, runs, cache)
+        taken, sent = rights.take, Signal()
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += self.job.ready.eq(~taken.bit_select(newest, 1))
-                m.d.sync += [status.eq(Status.OK), runs.eq(0), region.eq(0)]
-                with m.If(self.job.valid & self.job.ready):
-                    m.d.sync += [job.eq(self.job.payload), taken.bit_select(newest, 1).eq(1)]
-                    for i in range(slots):
-                        with m.If(newest == i):
-                            m.d.sync += sequence[i].eq(self.job.payload.sequence)
+                m.d.sync += [status.eq(Status.OK), runs.eq(0)]
+                with m.If(taken):
+                    m.d.sync += [job.eq(self.job.payload), is_prompt.eq(rights.of_prompt)]
+                    if config.writes:
+                        with m.If(rights.of_prompt):
+                            self._take_prompt(m, job, prompt)
                     m.next = "CHECK"
+                chosen = rights.of_prompt
+                m.d.comb += [
+                    self.job.ready.eq(rights.room & ~chosen),
+                    taken.eq(Mux(chosen, 1, self.job.valid & rights.room)),
+                    rights.sequence.eq(self.job.payload.sequence),
+                ]
+                if config.writes:
+                    m.d.comb += [
+                        chosen.eq(self.prompt.valid & rights.prompt_room),
+                        self.prompt.ready.eq(rights.prompt_room),
+                    ]
+                    with m.If(chosen):
+                        m.d.comb += rights.sequence.eq(self.prompt.payload.sequence)
             with m.State("CHECK"):
                 # The slot counts as in flight by now, so a sequence that lives stays alive.
                 with m.If(~known):
                     m.d.sync += status.eq(Status.NO_SEQUENCE)
+                m.d.comb += legal.eq(_legal_job(job, config.attention))
+                if config.writes:
+                    with m.If(is_prompt):
+                        self._check_prompt(m, prompt, legal, status)
                 m.next = "SEND"
                 with m.If(known & legal):
-                    m.next = "SIZE"
-            with m.State("SIZE"):
-                m.d.sync += pages.eq(sizes.pages)
-                m.next = "WALK"
-            with m.State("WALK"):
-                m.d.comb += self.walk.valid.eq(1)
-                m.d.sync += wanted[region].eq(pages)
-                with m.If(self.walk.ready):
-                    m.next = "WALKED"
-            with m.State("WALKED"):
-                m.d.comb += self.walked.ready.eq(1)
-                with m.If(self.walked.valid):
-                    m.d.sync += region.eq(region + 1)
-                    with m.If(self.walked.payload):
-                        m.d.sync += status.eq(Status.PAGE_FAULT)
-                        m.next = "SEND"
-                    with m.Elif(region == max(Region)):
-                        m.next = "GRANT"
-                    with m.Else():
-                        m.next = "SIZE"
-            with m.State("GRANT"):
-                m.d.sync += runs.eq(1)
-                for i in range(slots):
-                    with m.If(newest == i):
-                        m.d.sync += [limits[i][r].eq(wanted[r]) for r in Region]
-                m.next = "SEND"
+                    m.next = "HOLD" if config.writes else "PAGES"
+            if config.writes:
+                with m.State("HOLD"):
+                    m.d.comb += rights.hold.eq(~rights.same)
+                    with m.If(~rights.same):
+                        m.next = "PAGES"
+            with m.State("PAGES"):
+                m.d.comb += [pages.request.valid.eq(1), pages.result.ready.eq(1)]
+                with m.If(pages.result.valid):
+                    m.d.sync += status.eq(pages.result.payload)
+                    m.next = "SEND"
+                    with m.If(pages.result.payload == Status.OK):
+                        m.d.sync += runs.eq(1)
+                        m.d.comb += rights.grant.eq(1)
             with m.State("SEND"):
-                m.d.comb += self.core_job.valid.eq(1)
-                m.d.sync += statuses[newest].eq(status)
-                with m.If(self.core_job.ready):
+                m.d.comb += self.core_job.valid.eq(~is_prompt)
+                m.d.comb += sent.eq(self.core_job.valid & self.core_job.ready)
+                if config.writes:
+                    m.d.comb += self.core_prompt.valid.eq(is_prompt)
+                    with m.If(self.core_prompt.valid & self.core_prompt.ready):
+                        m.d.comb += sent.eq(1)
+                with m.If(sent):
                     m.d.comb += self._refused.event.eq(status != Status.OK)
-                    m.d.sync += newest.eq(newest + 1)
                     m.next = "IDLE"
+        m.d.comb += rights.sent.eq(sent)
 
-        # A completion ends the job's rights. Only where the core says no more than that the address
-        # is not legal, the reason is the MMU's.
-        done = self.core_completion
-        m.d.comb += [
-            self.completion.valid.eq(done.valid),
-            done.ready.eq(self.completion.ready),
-            self.completion.payload.eq(done.payload),
-        ]
-        own = statuses[oldest]
-        with m.If((done.payload.status == Status.ADDRESS_RANGE) & (own != Status.OK)):
-            m.d.comb += self.completion.payload.status.eq(own)
-        with m.If(done.valid & done.ready):
-            m.d.sync += [oldest.eq(oldest + 1), taken.bit_select(oldest, 1).eq(0)]
-            for i in range(slots):
-                with m.If(oldest == i):
-                    m.d.sync += [limits[i][r].eq(0) for r in Region]
+        m.d.comb += rights.done.eq(
+            self._end(m, self.core_completion, self.completion, rights.done_status)
+        )
+        if config.writes:
+            m.d.comb += [
+                rights.cache.eq(cache),
+                rights.prompt_done.eq(
+                    self._end(m, self.core_imported, self.imported, rights.prompt_status)
+                ),
+                self.core_prompt.payload.first.eq(prompt.first),
+                self.core_prompt.payload.tokens.eq(prompt.tokens),
+                self.core_prompt.payload.source_address.eq(
+                    config.staging_address + prompt.source_address
+                ),
+            ]
+            connect(m, pages.grow, flipped(self.grow))
+            connect(m, flipped(self.grown), pages.grown)
         return m
+
+    def _take_prompt(self, m: Module, job: data.View, prompt: data.View) -> None:
+        """Keep a prompt, and what it has in common with a job."""
+        came = self.prompt.payload
+        m.d.sync += [
+            prompt.eq(came),
+            job.sequence.eq(came.sequence),
+            job.layer.eq(came.layer),
+            job.kv_head.eq(came.kv_head),
+            job.mode.eq(Mode.KVO),
+            job.context.eq(came.first + came.tokens),
+        ]
+
+    def _check_prompt(self, m: Module, prompt: data.View, legal: Value, status: Value) -> None:
+        """Say whether a prompt is legal; the core refuses one that is too long or has no token."""
+        end = prompt.first + prompt.tokens
+        m.d.comb += legal.eq((prompt.tokens != 0) & (end <= self._config.attention.max_context))
+        for wrong, code in reversed(_prompt_faults(prompt, self._config)):
+            with m.If(wrong):
+                m.d.comb += legal.eq(0)
+                m.d.sync += status.eq(code)
+
+    @staticmethod
+    def _end(m: Module, done: Any, ended: Any, status: Value) -> Value:
+        """Pass the end of a job or a prompt; return whether it moves.
+
+        Only where the core says no more than that the address is not legal, the reason is the
+        MMU's.
+        """
+        m.d.comb += [
+            ended.valid.eq(done.valid),
+            done.ready.eq(ended.ready),
+            ended.payload.eq(done.payload),
+        ]
+        with m.If((done.payload.status == Status.ADDRESS_RANGE) & (status != Status.OK)):
+            m.d.comb += ended.payload.status.eq(status)
+        return done.valid & done.ready
+
+    def _forward(self, m: Module, job: data.View, slot: Value, runs: Value, cache: Value) -> None:
+        """What the core gets: the fields as they are, and addresses of the slot."""
+        core = self._config.attention
+        names = ("base_address", "chunk_address", "tail_address")
+        receivers = [self.core_job.payload]
+        for name in system_job_fields(core):
+            if name != "sequence":
+                m.d.comb += self.core_job.payload[name].eq(job[name])
+        if self._config.writes:
+            receivers.append(self.core_prompt.payload)
+        for payload in receivers:
+            for name, which in zip(names, Region, strict=True):
+                address = slot << (OFFSET_BITS + REGION_BITS) | virtual_address(0, which)
+                m.d.comb += payload[name].eq(Mux(runs, address, _POISON))
+        if core.slots:
+            with m.If(runs & (job.mode == Mode.SLOTS)):
+                m.d.comb += self.core_job.payload.chunk_address.eq(cache)

@@ -4,16 +4,16 @@ from amaranth.hdl import Elaboratable, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.cores.job_retire import completion_layout
-from hw.cores.payloads import job_layout
+from hw.memory.kv_mmu.command_share import CommandShare
 from hw.memory.kv_mmu.command_unit import CommandUnit
 from hw.memory.kv_mmu.config import MmuConfig
 from hw.memory.kv_mmu.error_answers import ErrorAnswers
 from hw.memory.kv_mmu.formats import Violation
 from hw.memory.kv_mmu.job_gate import JobGate
+from hw.memory.kv_mmu.page_grower import PageGrower
 from hw.memory.kv_mmu.page_pool import PagePool
 from hw.memory.kv_mmu.page_splitter import PageSplitter
-from hw.memory.kv_mmu.ports import COMMAND, REPLY, WRITE_TAG_BITS, system_job_layout
+from hw.memory.kv_mmu.ports import COMMAND, REPLY, WRITE_TAG_BITS
 from hw.memory.kv_mmu.shared_translator import SharedTranslator
 from hw.memory.kv_mmu.table_entry import TableEntry
 from hw.memory.kv_mmu.table_walker import TableWalker
@@ -35,6 +35,8 @@ class KvMmu(wiring.Component):
     Parameters
     ----------
     config : MmuConfig
+    read_tag_bits, write_tag_bits : int or None
+        Bits of the tags of ``core`` and ``writer``; None for those of an `AttentionCore`.
 
     Members
     -------
@@ -42,6 +44,8 @@ class KvMmu(wiring.Component):
         The jobs of the system, and how they ended, in order.
     core_job, core_completion : stream
         The same at the core; its ``query`` does not come through here.
+    prompt, imported, core_prompt, core_imported : stream, only if the core writes
+        The same of prompts, which go to the staging area by themselves.
     core : In(read_port)
         The core's memory port.
     memory : Out(read_port)
@@ -59,32 +63,40 @@ class KvMmu(wiring.Component):
         By unit, for a `CounterBank`.
     """
 
-    def __init__(self, config: MmuConfig) -> None:
+    def __init__(
+        self,
+        config: MmuConfig,
+        *,
+        read_tag_bits: int | None = None,
+        write_tag_bits: int = WRITE_TAG_BITS,
+    ) -> None:
         self._config = config
-        core = config.attention
-        self._tag_bits = tag_bits(core)
+        self._tag_bits = read_tag_bits or tag_bits(config.attention)
         self._gate = JobGate(config)
         self._splitter = PageSplitter(config, tag_bits=self._tag_bits)
-        self._writes = WritePath(config, tag_bits=WRITE_TAG_BITS)
+        self._writes = WritePath(config, tag_bits=write_tag_bits)
         self._translator = SharedTranslator(
-            config, read_tag_bits=self._tag_bits + 1, write_tag_bits=WRITE_TAG_BITS + 1
+            config, read_tag_bits=self._tag_bits + 1, write_tag_bits=write_tag_bits + 1
         )
+        self._grower = PageGrower(config)
         self.counters = {
             "mmu_jobs": self._gate.counters,
             "mmu_splitter": self._splitter.counters,
             "mmu_writes": self._writes.counters,
             "mmu_translator": self._translator.counters,
+            **({"mmu_grower": self._grower.counters} if config.writes else {}),
         }
+        self._job_streams = ["job", "completion", "core_job", "core_completion"]
+        if config.writes:
+            self._job_streams += ["prompt", "imported", "core_prompt", "core_imported"]
+        gate = self._gate.signature.members
         super().__init__(
             {
-                "job": In(stream.Signature(system_job_layout(config))),
-                "completion": Out(stream.Signature(completion_layout(core))),
-                "core_job": Out(stream.Signature(job_layout(core))),
-                "core_completion": In(stream.Signature(completion_layout(core))),
+                **{name: gate[name] for name in self._job_streams},
                 "core": In(read_port(self._tag_bits)),
                 "memory": Out(read_port(self._tag_bits + 1)),
-                "writer": In(write_port(WRITE_TAG_BITS)),
-                "memory_write": Out(write_port(WRITE_TAG_BITS + 1)),
+                "writer": In(write_port(write_tag_bits)),
+                "memory_write": Out(write_port(write_tag_bits + 1)),
                 "table": Out(read_port(1)),
                 "table_write": Out(write_port(1)),
                 "command": In(stream.Signature(COMMAND)),
@@ -114,16 +126,26 @@ class KvMmu(wiring.Component):
         m.submodules.errors = errors = ErrorAnswers(tag_bits=self._tag_bits + 1)
 
         # Jobs.
-        connect(m, flipped(self.job), gate.job)
-        connect(m, gate.core_job, flipped(self.core_job))
-        connect(m, flipped(self.core_completion), gate.core_completion)
-        connect(m, gate.completion, flipped(self.completion))
+        for name in self._job_streams:
+            connect(m, flipped(getattr(self, name)), getattr(gate, name))
         connect(m, gate.walk, walker.request)
         connect(m, walker.result, gate.walked)
 
         # Commands.
-        connect(m, flipped(self.command), commands.command)
-        connect(m, commands.reply, flipped(self.reply))
+        if config.writes:
+            m.submodules.grower = grower = self._grower
+            m.submodules.command_share = share = CommandShare()
+            connect(m, gate.grow, grower.request)
+            connect(m, grower.result, gate.grown)
+            connect(m, flipped(self.command), share.host)
+            connect(m, share.host_reply, flipped(self.reply))
+            connect(m, grower.command, share.grower)
+            connect(m, share.grower_reply, grower.reply)
+            connect(m, share.command, commands.command)
+            connect(m, commands.reply, share.reply)
+        else:
+            connect(m, flipped(self.command), commands.command)
+            connect(m, commands.reply, flipped(self.reply))
         connect(m, commands.pool, pool.request)
         connect(m, pool.result, commands.pooled)
         connect(m, commands.entry, entry.request)

@@ -4,13 +4,23 @@ from amaranth.hdl import unsigned
 from amaranth.lib import data
 
 from hw.memory.kv_mmu.config import MmuConfig
-from hw.memory.kv_mmu.formats import COMMAND_FIELDS, REPLY_FIELDS, Region, system_job_fields
+from hw.memory.kv_mmu.formats import (
+    COMMAND_FIELDS,
+    REPLY_FIELDS,
+    SYSTEM_PROMPT_FIELDS,
+    Region,
+    system_job_fields,
+)
 
 #: Bits of the tags of the writer of pages.
 WRITE_TAG_BITS = 2
 
 COMMAND = data.StructLayout({name: unsigned(bits) for name, bits in COMMAND_FIELDS.items()})
 REPLY = data.StructLayout({name: unsigned(bits) for name, bits in REPLY_FIELDS.items()})
+#: A prompt that names a sequence.
+SYSTEM_PROMPT = data.StructLayout(
+    {name: unsigned(bits) for name, bits in SYSTEM_PROMPT_FIELDS.items()}
+)
 
 
 def system_job_layout(config: MmuConfig) -> data.StructLayout:

@@ -19,7 +19,7 @@ class RegionSizes(wiring.Component):
     Members
     -------
     context : In
-        1 to ``max_context``.
+        0, which needs no page, to ``max_context``.
     mode, region : In
         A `Mode` and a `Region`.
     pages : Out
@@ -48,6 +48,10 @@ class RegionSizes(wiring.Component):
         count = Signal(16)
         record = Signal(32)
         before_last = (self.context - 1)[:16] >> window_shift
+        if self._config.writes:
+            # With the window that closes then, but for the last token that there may be.
+            with_next = (self.region != Region.TAIL) & (self.context != config.max_context)
+            before_last = (self.context - 1 + with_next)[:16] >> window_shift
         m.d.comb += [
             windows.eq(Mux((self.mode != Mode.KVO) | (before_last == 0), 0, before_last - 1)),
             closed.eq(windows << window_shift),
@@ -70,8 +74,8 @@ class RegionSizes(wiring.Component):
                         with m.Case(mode):
                             m.d.comb += record.eq(sum(layout.block_bytes(mode)))
         size = Signal(OFFSET_BITS + 1)
-        m.d.comb += [
-            size.eq(count * record),
-            self.pages.eq((size + self._config.page_bytes - 1) >> self._config.page_shift),
-        ]
+        m.d.comb += size.eq(count * record)
+        with m.If(self.context != 0):
+            pages = (size + self._config.page_bytes - 1) >> self._config.page_shift
+            m.d.comb += self.pages.eq(pages)
         return m

@@ -16,7 +16,8 @@ from amaranth.sim import Simulator
 
 from golden.twin.kv_mmu import Command, Grant, KvMmuTwin, Reply
 from hw.config import BURST_BYTES
-from hw.formats import Mode, Status
+from hw.cores.prompt_import import IMPORTED, PROMPT
+from hw.formats import KVFormat, Mode, Status
 from hw.memory.kv_mmu.config import MmuConfig
 from hw.memory.kv_mmu.formats import (
     OFFSET_BITS,
@@ -28,7 +29,7 @@ from hw.memory.kv_mmu.formats import (
     virtual_address,
 )
 from hw.memory.kv_mmu.kv_mmu import KvMmu
-from hw.memory.kv_mmu.ports import WRITE_TAG_BITS, system_job_layout
+from hw.memory.kv_mmu.ports import SYSTEM_PROMPT, WRITE_TAG_BITS, system_job_layout
 from hw.memory.port import port_request
 from tb.harness import pack, unpack
 from tb.memory.kv_mmu.memory_model import (
@@ -55,11 +56,13 @@ OUTPUTS = (
     "memory_write__request",
     "memory_write__data",
 )
+#: Of a core that writes, too.
+PROMPT_OUTPUTS = ("core_prompt", "imported")
 
 
 @dataclass
 class Running:
-    """A job in the core."""
+    """A job in the core, or a prompt, whose ``job_id`` is the number of its tokens."""
 
     job_id: int
     grant: Grant
@@ -69,6 +72,9 @@ class Running:
     accesses: int
     outstanding: int = 0
     failed: bool = False
+    ending: bool = False
+    #: Of a core that writes: the cache, unless it was refused.
+    cache: tuple[int, int, int] | None = None
 
 
 @dataclass
@@ -127,6 +133,11 @@ class System:
         self._completions: deque[int] = deque()
         self._done: deque[int] = deque()
         self.running: deque[Running] = deque()
+        self._prompts: deque[int] = deque()
+        self._core_prompts: deque[int] = deque()
+        self._imported: deque[int] = deque()
+        self._done_prompts: deque[int] = deque()
+        self.prompt: Running | None = None
         self._slots: dict[int, Running] = {}
         self._asked: dict[int, Asked] = {}
         self._writes: dict[int, tuple[Running, bool]] = {}
@@ -193,15 +204,19 @@ class System:
         self._jobs.append(pack(system_job_layout(self.config), numbers))
         while not self._core_jobs:
             yield
-        status, grant = self.twin.start_job(sequence, layer, kv_head, context, mode)
+        nothing = Grant(sequence, dict.fromkeys(Region, ()))
+        if spoil != Status.OK:
+            # The core refuses it, so it gets no pages.
+            self.twin.begin(sequence)
+            status, grant = Status.OK, nothing
+        else:
+            status, grant = self.twin.start_job(sequence, layer, kv_head, context, mode)
         if unreadable:
-            status = Status.PAGE_FAULT
-        if spoil != Status.OK or unreadable:
-            grant = Grant(sequence, dict.fromkeys(Region, ()))
+            status, grant = Status.PAGE_FAULT, nothing
         got = unpack(self.mmu.core_job.payload.shape(), self._core_jobs.popleft())
         runs = status == Status.OK == spoil
         slot = self._newest
-        self._newest = (slot + 1) % self.config.slots
+        self._newest = (slot + 1) % core.jobs_in_flight
         expected = {k: v for k, v in numbers.items() if k != "sequence"}
         for name, region in zip(("base", "chunk", "tail"), Region, strict=True):
             expected[f"{name}_address"] = virtual_address(slot, region) if runs else 1
@@ -217,11 +232,74 @@ class System:
             core_status,
             self.rng.randint(*self.accesses) if runs else 0,
         )
+        if runs and self.config.writes:
+            self._share(running, sequence, layer, kv_head)
         self.running.append(running)
         self._slots[slot] = running
         self.statuses[final.name] = self.statuses.get(final.name, 0) + 1
         self.walking = None
         return running
+
+    def import_prompt(
+        self, sequence: int, layer: int, kv_head: int, first: int, tokens: int, source: int = 0
+    ) -> Generator[None, None, Running]:
+        """Send a prompt and wait until the core gets it, checked; it runs on by itself."""
+        config, core = self.config, self.config.attention
+        fields = {
+            "source_address": source,
+            "sequence": sequence,
+            "layer": layer,
+            "kv_head": kv_head,
+            "first": first,
+            "tokens": tokens,
+        }
+        self.walking = sequence
+        self._prompts.append(pack(SYSTEM_PROMPT, fields))
+        while not self._core_prompts:
+            yield
+        too_long = tokens == 0 or first + tokens > core.max_context
+        faults = {
+            Status.LAYER_RANGE: layer >= core.layers,
+            Status.HEAD_RANGE: kv_head >= core.kv_heads,
+            Status.ADDRESS_RANGE: source + tokens * KVFormat(core).prompt_record_bytes
+            > config.staging_bytes,
+        }
+        wrong = [status for status, applies in faults.items() if applies]
+        nothing = Grant(sequence, dict.fromkeys(Region, ()))
+        if too_long or wrong:
+            self.twin.begin(sequence)
+            status, grant = wrong[0] if wrong else Status.OK, nothing
+        else:
+            status, grant = self.twin.start_prompt(sequence, layer, kv_head, first, tokens)
+        got = unpack(PROMPT, self._core_prompts.popleft())
+        runs = status == Status.OK and not too_long
+        slot = core.jobs_in_flight
+        expected = {"first": first, "tokens": tokens}
+        expected["source_address"] = config.staging_address + source
+        for name, region in zip(("base", "chunk", "tail"), Region, strict=True):
+            expected[f"{name}_address"] = virtual_address(slot, region) if runs else 1
+        assert got == expected, (got, expected, status)
+        core_status = Status.OK if runs else Status.ADDRESS_RANGE
+        if too_long:
+            core_status = status = Status.CONTEXT_RANGE
+        accesses = self.rng.randint(*self.accesses) if runs else 0
+        running = Running(tokens, grant, status, core_status, accesses)
+        if runs:
+            self._share(running, sequence, layer, kv_head)
+        self.prompt = self._slots[slot] = running
+        self.statuses[f"prompt {status.name}"] = self.statuses.get(f"prompt {status.name}", 0) + 1
+        self.walking = None
+        return running
+
+    @property
+    def caches(self) -> list[tuple[int, int, int]]:
+        """The caches that jobs and prompts in flight write."""
+        return [job.cache for job in (*self.running, self.prompt) if job and job.cache]
+
+    def _share(self, running: Running, sequence: int, layer: int, kv_head: int) -> None:
+        """Nobody else may have the cache of a job or a prompt that begins."""
+        running.cache = (sequence, self.twin.layer(layer), kv_head)
+        assert running.cache not in self.caches, running
 
     def hold(self, sequence: int) -> Host:
         """Let no job of ``sequence`` end from now on."""
@@ -231,7 +309,7 @@ class System:
 
     def drain(self) -> Host:
         """Wait until every job is over; the first violation must be on record then."""
-        while self.running:
+        while self.running or self.prompt:
             yield
         got = self.pins.get_fields("violation")
         firsts = list(self.first_violations.values()) or [(Violation.NONE, 0, None)]
@@ -258,6 +336,12 @@ class System:
                     return
                 self._asked[tag] = Asked(job, self._expect(address, bursts))
                 self._request = (address, bursts, tag)
+        prompt = self.prompt
+        over = prompt and not (prompt.accesses or prompt.outstanding or prompt.ending)
+        if prompt and over and rng.random() < 0.02:
+            prompt.ending = True
+            status = Status.MEMORY_ERROR if prompt.failed else prompt.core_status
+            self._done_prompts.append(pack(IMPORTED, {"status": status, "tokens": prompt.job_id}))
         ending = self._done or "core_completion" in self._offered
         if self.running and not ending and self.running[0].grant.sequence != self.held:
             oldest = self.running[0]
@@ -279,8 +363,8 @@ class System:
             return virtual_address(slot, region, place // BURST_BYTES * BURST_BYTES)
         # A slot that does not exist, the job's own, or one whose job is over. A free slot may get a
         # job while the request waits, so it has to be the one whose turn comes last.
-        slots, jobs = self.config.slots, len(self._slots)
-        others = [slot, *range(slots, 8)]
+        slots, jobs = self.config.attention.jobs_in_flight, len(self.running)
+        others = [slot, *range(self.config.slots, 8)]
         if jobs <= slots - 3:
             others.append((self._newest + slots - 1 - jobs) % slots)
         region_number = rng.randrange(1 << REGION_BITS)
@@ -414,10 +498,16 @@ class System:
     def _cycle(self, context: Any) -> None:
         pins, rng = self.pins, self.rng
         self._core_step()
+        of_prompts = (
+            {"prompt": self._prompts, "core_imported": self._done_prompts}
+            if self.config.writes
+            else {}
+        )
         offers = {
             "command": self._commands,
             "job": self._jobs,
             "core_completion": self._done,
+            **of_prompts,
             "writer__request": self._write_requests,
             "writer__data": self._write_data,
         }
@@ -436,6 +526,8 @@ class System:
             "core_job": self._core_jobs,
             "completion": self._completions,
         }
+        if self.config.writes:
+            takes |= {"core_prompt": self._core_prompts, "imported": self._imported}
         for name in takes:
             pins.set(f"{name}__ready", rng.random() >= self.busy)
         pins.set("core__response__ready", 1)
@@ -483,12 +575,14 @@ class System:
             self._response(pins.get_fields("core__response__payload"))
         while self._completions:
             self._complete(self._completions.popleft())
+        if self._imported:
+            self._end_prompt(self._imported.popleft())
 
     def _check_streams(self) -> None:
         """Check that what was offered and not taken is still offered."""
         pins = self.pins
         waiting = {}
-        for name in OUTPUTS:
+        for name in (*OUTPUTS, *(PROMPT_OUTPUTS if self.config.writes else ())):
             offered = None
             if pins.get(f"{name}__valid"):
                 offered = pins.get(f"{name}__payload")
@@ -502,6 +596,16 @@ class System:
         """The request that a port makes."""
         fields = self.pins.get_fields(f"{port}__request__payload")
         return Request(fields["address"], fields["bursts_less_one"] + 1, fields["tag"])
+
+    def _end_prompt(self, payload: int) -> None:
+        """Check the end of the prompt."""
+        prompt = self.prompt
+        assert prompt is not None
+        status = Status.MEMORY_ERROR if prompt.failed else prompt.status
+        assert unpack(IMPORTED, payload) == {"status": status, "tokens": prompt.job_id}
+        self.twin.end_job(prompt.grant.sequence)
+        self.prompt = None
+        del self._slots[self.config.attention.jobs_in_flight]
 
     def _complete(self, payload: int) -> None:
         """Check the completion of the oldest job."""

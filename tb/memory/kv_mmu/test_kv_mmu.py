@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import pytest
 from amaranth.back import rtlil
@@ -11,13 +12,18 @@ from amaranth.back import rtlil
 from golden.twin.kv_mmu import Command, KvMmuTwin, Reply
 from hw.config import preset
 from hw.formats import KVFormat, Mode, Status
+from hw.memory.kv_mmu.command_share import CommandShare
 from hw.memory.kv_mmu.command_unit import CommandUnit
 from hw.memory.kv_mmu.config import MmuConfig
 from hw.memory.kv_mmu.error_answers import ErrorAnswers
 from hw.memory.kv_mmu.formats import CommandStatus, Opcode, Region, pack_entry
 from hw.memory.kv_mmu.job_gate import JobGate
+from hw.memory.kv_mmu.job_rights import JobRights
 from hw.memory.kv_mmu.kv_mmu import KvMmu
+from hw.memory.kv_mmu.layer_map import LayerMap
+from hw.memory.kv_mmu.page_grower import PageGrower
 from hw.memory.kv_mmu.page_splitter import PageSplitter
+from hw.memory.kv_mmu.region_sizes import RegionSizes
 from hw.memory.kv_mmu.table_entry import TableEntry
 from hw.memory.kv_mmu.table_walker import TableWalker
 from hw.memory.kv_mmu.write_path import WritePath
@@ -29,6 +35,8 @@ from tb.memory.kv_mmu.bench import Host, System
 
 TINY = MmuConfig(attention=preset("tiny"), sequences=3, page_bytes=1024, pages=24)
 LM = MmuConfig(attention=preset("lm"), sequences=64, page_bytes=4096, pages=3000)
+#: With a core that writes, and so few pages that they run out.
+WRITING = replace(TINY, writes=True, staging_bytes=1 << 16)
 #: The faults of a job that the core finds by itself.
 SPOILS = (
     Status.CONFIG_MISMATCH,
@@ -107,9 +115,8 @@ class Soup:
             kind = rng.random()
             if 0.09 < kind < 0.11 and system.running:
                 sequence = system.running[-1].grant.sequence
-            while system.walking == sequence or (
-                kind > min(0.93, 1 - self.damage) and system.walking is not None
-            ):
+            alone = self.config.writes or kind > min(0.93, 1 - self.damage)
+            while system.walking == sequence or (alone and system.walking is not None):
                 yield
             if kind > 1 - self.damage:
                 self._corrupt(sequence, layer, head)
@@ -181,12 +188,33 @@ class Soup:
             if twin.could_run(*cache, context)
         ]
 
+    def _waits_for(self, sequence: int) -> bool:
+        """Return whether a command is about a sequence; with jobs that allocate, about any."""
+        busy = self.busy_with
+        return busy is not None if self.config.writes else busy in (sequence, -1)
+
+    def _import(self, sequence: int, layer: int, head: int) -> Host:
+        """Send a prompt, perhaps one that must be refused."""
+        system, rng, core = self.system, self.system.rng, self.config.attention
+        first = rng.choice((0, 0, 0, rng.randrange(core.window)))
+        tokens, source = rng.choice((1, core.window, 2 * core.window, 3 * core.window)), 0
+        fault = rng.random()
+        if fault < 0.05:
+            layer = core.layers
+        elif fault < 0.1:
+            head = core.kv_heads
+        elif fault < 0.15:
+            source = self.config.staging_bytes
+        elif fault < 0.2:
+            tokens = rng.choice((0, core.max_context + 1))
+        yield from system.import_prompt(sequence, layer, head, first, tokens, source)
+
     def jobber(self) -> Host:
         """Send random jobs, not of the sequence that a command is about."""
         system, rng = self.system, self.system.rng
         for _ in range(self.jobs):
             sequence = rng.choice((self._sequence(), self._sequence(), 255))
-            while self.busy_with in (sequence, -1):
+            while self._waits_for(sequence):
                 yield
             layer, head = self._cache()
             context = self._context()
@@ -194,8 +222,11 @@ class Soup:
             able = self._able()
             if able and rng.random() < 0.7:
                 sequence, layer, head, context = rng.choice(able)
-                while self.busy_with in (sequence, -1):
+                while self._waits_for(sequence):
                     yield
+            if self.config.writes and system.prompt is None and rng.random() < 0.3:
+                yield from self._import(sequence, layer, head)
+                continue
             spoil = rng.choice(SPOILS) if rng.random() < 0.1 else Status.OK
             yield from system.job(sequence, layer, head, context, spoil=spoil)
             for _ in range(rng.choice((0, 0, 50, 400))):
@@ -216,6 +247,76 @@ def test_random_commands_jobs_and_accesses(run: int) -> None:
     check_tables(system)
     assert system.counts["jobs"] == 60
     assert system.counts["granted"] > 30
+
+
+@pytest.mark.parametrize("run", range(2))
+def test_jobs_and_prompts_that_allocate(run: int) -> None:
+    """Pages run out now and then; what one sequence cannot get harms no other."""
+    system = System(mmu(WRITING), seed=run, busy=(0.1, 0.5)[run])
+    system.run(*Soup(system, 3, commands=150, jobs=80).hosts(), cycles=400_000)
+    print(system.now, system.counts, system.statuses)
+    check_tables(system)
+    assert {"prompt OK", "prompt OUT_OF_PAGES", "NO_SEQUENCE"} <= set(system.statuses)
+    assert system.counts["granted"] > 30
+
+
+def test_a_cache_grows_until_there_is_no_page() -> None:
+    """Token by token; the job without a page ends so, another sequence goes on, and so can it."""
+    system = System(mmu(WRITING), seed=3, busy=0.0)
+    core, statuses = WRITING.attention, []
+
+    def host() -> Host:
+        for sequence in (0, 1):
+            yield from system.command(Command(opcode=Opcode.CREATE, sequence=sequence))
+        yield from system.job(1, 0, 0, 1)
+        for context in range(1, core.max_context + 1):
+            job = yield from system.job(0, 0, 0, context)
+            yield from system.drain()
+            statuses.append(job.status)
+            if job.status != Status.OK:
+                break
+            if context == core.window:
+                # From here on all pages but two are somebody else's.
+                yield from system.import_prompt(1, 1, 0, 0, core.window)
+                for index in range(system.twin.free_pages - 2):
+                    yield from system.command(allocate(1, 2, index // 4, 2, index % 4))
+        assert statuses[-1] == Status.OUT_OF_PAGES
+        assert len(statuses) > core.window + 1
+        assert system.twin.free_pages == 0
+        other = yield from system.job(1, 0, 0, 2)
+        assert other.status == Status.OK
+        yield from system.drain()
+        yield from system.command(Command(opcode=Opcode.FREE, sequence=1))
+        again = yield from system.job(0, 0, 0, len(statuses))
+        assert again.status == Status.OK
+        yield from system.drain()
+
+    system.run(host)
+    check_tables(system)
+
+
+def test_jobs_of_one_cache_follow_each_other() -> None:
+    """The second job reaches the core when the first one has ended; so does one behind a prompt."""
+    system = System(mmu(WRITING), seed=4, busy=0.0)
+    system.accesses = (6, 12)
+
+    def host() -> Host:
+        yield from system.command(Command(opcode=Opcode.CREATE, sequence=0))
+        for context in (1, 2, 3):
+            yield from system.job(0, 0, 0, context)
+            assert len(system.running) == 1
+        # Another cache does not wait.
+        yield from system.job(0, 1, 0, 1)
+        assert len(system.running) == 2
+        yield from system.drain()
+        yield from system.import_prompt(0, 2, 0, 0, 5)
+        assert len(system.caches) == 1
+        yield from system.job(0, 2, 0, 6)
+        # The prompt has ended by now, or the two would share a cache.
+        assert len(system.caches) == 1
+        yield from system.drain()
+
+    system.run(host)
 
 
 @pytest.mark.slow
@@ -451,7 +552,7 @@ def test_a_walk_hides_behind_the_data(config: MmuConfig, context: int) -> None:
 
 
 #: What goes wrong, and the fault as a change of the source of a unit of the MMU.
-FAULTS = {
+FAULTS: dict[str, tuple[Any, str, str]] = {
     "every error beat is the first": (ErrorAnswers, "Mux(self.refused.ready, 0, beat + 1)", "0"),
     "the second part keeps its numbers": (PageSplitter, "before[tag], 0)", "0, 0)"),
     "the second part goes on in the first page": (PageSplitter, "shift:] + 1)", "shift:] + 0)"),
@@ -468,17 +569,55 @@ FAULTS = {
         "payload.error.eq(error)",
     ),
     "the other page's entry is written": (TableEntry, "BURST_BEATS - beat,", "1 + beat,"),
-    "a job of another layer": (JobGate, "Mux(mapped.bit_select", "Mux(~mapped.bit_select"),
-    "the status of the job before": (JobGate, "own = statuses[oldest]", "own = statuses[newest]"),
+    "a job of another layer": (LayerMap, "Mux(mapped.bit_select", "Mux(~mapped.bit_select"),
+    "the status of the job before": (
+        JobRights,
+        "done_status.eq(statuses[oldest])",
+        "done_status.eq(statuses[newest])",
+    ),
     "a command of another head": (CommandUnit, "command.kv_head),", "~command.kv_head),"),
 }
+
+
+def put_in(monkeypatch: pytest.MonkeyPatch, unit: Any, faulty: Any) -> None:
+    """Put a faulty unit where the MMU, or a part of it, takes it from."""
+    if unit is JobRights:
+        monkeypatch.setattr(JobGate, "rights", faulty)
+        return
+    module = {LayerMap: "job_gate", RegionSizes: "job_pages"}.get(unit, "kv_mmu")
+    monkeypatch.setattr(f"hw.memory.kv_mmu.{module}.{unit.__name__}", faulty)
+
+
+#: The same of a core that writes.
+WRITING_FAULTS: dict[str, tuple[Any, str, str]] = {
+    "a job that finds no page runs": (
+        PageGrower,
+        "self.result.payload.eq(1)",
+        "self.result.payload.eq(0)",
+    ),
+    "one page too few": (PageGrower, "index < asked.end", "index + 1 < asked.end"),
+    "jobs of one cache do not wait": (JobRights, "held & (cache == self.cache)", "0"),
+    "a window closes without pages": (RegionSizes, "1 + with_next", "1"),
+    "a prompt from anywhere": (JobGate, "with m.If(wrong)", "with m.If(0)"),
+    "the host gets a job's page": (CommandShare, "& ~owner", "& 1"),
+}
+
+
+@pytest.mark.parametrize("fault", WRITING_FAULTS)
+def test_the_twin_finds_faults_of_growth(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    unit, old, new = WRITING_FAULTS[fault]
+    put_in(monkeypatch, unit, mutant(unit, old, new))
+    system = System(KvMmu(WRITING), seed=7, busy=0.1)
+    with pytest.raises((AssertionError, KeyError, IndexError)) as found:
+        system.run(*Soup(system, 3, commands=250, jobs=100).hosts(), cycles=30_000)
+    print(f"{fault}: {str(found.value)[:200]}")
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_twin_finds_faults(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control: a short random run with a faulty unit does not pass."""
     unit, old, new = FAULTS[fault]
-    monkeypatch.setattr(f"hw.memory.kv_mmu.kv_mmu.{unit.__name__}", mutant(unit, old, new))
+    put_in(monkeypatch, unit, mutant(unit, old, new))
     system = System(KvMmu(TINY), seed=7, busy=0.1)
     with pytest.raises((AssertionError, KeyError, IndexError)) as found:
         system.run(*Soup(system, 3, commands=250, jobs=60, damage=0.07).hosts(), cycles=20_000)
@@ -528,7 +667,7 @@ def test_no_stream_waits_for_ready() -> None:
 
 @pytest.mark.slow
 def test_a_stream_that_waits_for_ready_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    faulty = mutant(JobGate, "completion.valid.eq(done.valid)", "completion.valid.eq(done.ready)")
+    faulty = mutant(JobGate, "ended.valid.eq(done.valid)", "ended.valid.eq(done.ready)")
     monkeypatch.setattr("hw.memory.kv_mmu.kv_mmu.JobGate", faulty)
     assert "completion__ready" in inputs_of_valid(KvMmu(TINY))["completion__valid"]
 
