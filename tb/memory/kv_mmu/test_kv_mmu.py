@@ -256,7 +256,8 @@ def test_jobs_and_prompts_that_allocate(run: int) -> None:
     system.run(*Soup(system, 3, commands=150, jobs=80).hosts(), cycles=400_000)
     print(system.now, system.counts, system.statuses)
     check_tables(system)
-    assert {"prompt OK", "prompt OUT_OF_PAGES", "NO_SEQUENCE"} <= set(system.statuses)
+    assert {"prompt OK", "NO_SEQUENCE"} <= set(system.statuses)
+    assert {"OUT_OF_PAGES", "prompt OUT_OF_PAGES"} & set(system.statuses)
     assert system.counts["granted"] > 30
 
 
@@ -603,6 +604,7 @@ WRITING_FAULTS: dict[str, tuple[Any, str, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", WRITING_FAULTS)
 def test_the_twin_finds_faults_of_growth(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     unit, old, new = WRITING_FAULTS[fault]
