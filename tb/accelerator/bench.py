@@ -3,8 +3,10 @@
 With AXI4 masters there are no devices: the masters are ports of the bench.
 """
 
-from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Signal
-from amaranth.lib import stream, wiring
+from typing import Any
+
+from amaranth.hdl import Cat, ClockSignal, Instance, Module, ResetSignal, Signal
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.accelerator import Accelerator
@@ -14,6 +16,9 @@ from hw.config import BEAT_BYTES
 from hw.memory.dram import load_standard
 from hw.memory.kv_mmu.ports import COMMAND, REPLY
 from tb.memory.dram.device import COUNTERS, instance_parameters
+
+#: How many replies, imports and completions there have been.
+AFTER = data.StructLayout({"replied": 16, "imported": 16, "completed": 16})
 
 
 class AcceleratorBench(wiring.Component):
@@ -30,9 +35,14 @@ class AcceleratorBench(wiring.Component):
     -------
     job, query : In(stream), selection, output, completion : Out(stream)
     command : In(stream), reply : Out(stream), arrays over the slices
+    token : In(stream), prompt : In(stream), imported : Out(stream), if the cores write
+        ``prompt`` and ``imported`` are arrays over the slices.
+    job_after : In(stream of AFTER), command_after, prompt_after, if the cores write
+        What must have happened before each job, command and prompt; the latter two are arrays over
+        the slices.
     register : Out(stream)
     jobs, commands : In(16)
-        How many there are; commands of all slices.
+        How many there are; commands of all slices, not looked at if the cores write.
     cycles : Out(32)
         From the first cycle in which jobs may come to the last completion.
     bytes_moved and so on : Out
@@ -50,6 +60,7 @@ class AcceleratorBench(wiring.Component):
                 **slice_streams(config.mmu).signature.flip().members,
                 "command": In(stream.Signature(COMMAND)).array(slices),
                 "reply": Out(stream.Signature(REPLY)).array(slices),
+                **self._writing_members(),
                 "register": Out(stream.Signature(32)),
                 "jobs": In(16),
                 "commands": In(16),
@@ -57,6 +68,16 @@ class AcceleratorBench(wiring.Component):
                 **self._memory_members(),
             }
         )
+
+    def _writing_members(self) -> dict[str, wiring.Member]:
+        if not self._config.mmu.writes:
+            return {}
+        members, slices = self._accelerator.signature.members, self._config.slices
+        after = In(stream.Signature(AFTER))
+        gates = {"command_after": after.array(slices), "prompt_after": after.array(slices)}
+        return {"job_after": after, **gates} | {
+            name: members[name] for name in ("prompt", "imported")
+        }
 
     def _memory_members(self) -> dict[str, wiring.Member]:
         if self._config.has_axi:
@@ -78,23 +99,32 @@ class AcceleratorBench(wiring.Component):
                 connect(m, flipped(getattr(self, name)), getattr(accelerator, name))
         replies = []
         for i in range(config.slices):
-            connect(m, flipped(self.command[i]), accelerator.command[i])
             connect(m, accelerator.reply[i], flipped(self.reply[i]))
             replies.append(self.reply[i].valid & self.reply[i].ready)
 
         # Jobs wait for the last reply, and all counts for the first job.
-        replied, completed = Signal(16), Signal(16)
+        happened = Signal(AFTER)
+        replied, completed = happened.replied, happened.completed
         ready, started, ended = Signal(), Signal(), Signal()
         m.d.sync += replied.eq(replied + sum(replies))
         m.d.comb += [
-            ready.eq(replied == self.commands),
             ended.eq(completed == self.jobs),
-            accelerator.job.valid.eq(self.job.valid & started),
-            accelerator.job.payload.eq(self.job.payload),
-            self.job.ready.eq(accelerator.job.ready & started),
             accelerator.counter_clear.eq(ready & ~started),
         ]
-        m.d.sync += [started.eq(ready), self.cycles.eq(self.cycles + (started & ~ended))]
+        if config.mmu.writes:
+            self._release(m, happened, ready)
+            m.d.sync += started.eq(started | ready)
+        else:
+            for i in range(config.slices):
+                connect(m, flipped(self.command[i]), accelerator.command[i])
+            m.d.comb += [
+                ready.eq(replied == self.commands),
+                accelerator.job.valid.eq(self.job.valid & started),
+                accelerator.job.payload.eq(self.job.payload),
+                self.job.ready.eq(accelerator.job.ready & started),
+            ]
+            m.d.sync += started.eq(ready)
+        m.d.sync += self.cycles.eq(self.cycles + (started & ~ended))
         with m.If(self.completion.valid & self.completion.ready):
             m.d.sync += completed.eq(completed + 1)
         if config.has_axi:
@@ -105,10 +135,40 @@ class AcceleratorBench(wiring.Component):
         self._read_registers(m, ended)
         return m
 
+    def _release(self, m: Module, happened: Any, ready: Signal) -> None:
+        """Let jobs, commands and prompts through in their time; the first job is ``ready``."""
+        accelerator = self._accelerator
+        imports = []
+        for i in range(self._config.slices):
+            outside, inside = self.imported[i], accelerator.imported[i]
+            connect(m, inside, flipped(outside))
+            imports.append(outside.valid & outside.ready)
+            self._gate(m, happened, self.command[i], self.command_after[i], accelerator.command[i])
+            self._gate(m, happened, self.prompt[i], self.prompt_after[i], accelerator.prompt[i])
+        self._gate(m, happened, self.job, self.job_after, accelerator.job)
+        m.d.sync += happened.imported.eq(happened.imported + sum(imports))
+        m.d.comb += ready.eq(accelerator.job.valid)
+
+    @staticmethod
+    def _gate(m: Module, happened: Any, source: Any, after: Any, sink: Any) -> None:
+        """Pass an item of ``source`` with each item of ``after``, once so much has happened."""
+        passes = Cat(happened[name] >= after.payload[name] for name, _ in AFTER).all()
+        m.d.comb += [
+            sink.payload.eq(source.payload),
+            sink.valid.eq(source.valid & after.valid & passes),
+            source.ready.eq(sink.ready & after.valid & passes),
+            after.ready.eq(sink.ready & source.valid & passes),
+        ]
+
     def _devices(self, m: Module, started: Signal, ended: Signal) -> None:
         """Put a device behind every controller; keep what they count between start and end."""
         config = self._config
         standard = load_standard(config.standard)
+        # What an image may fill, in whole rows of all banks.
+        filled = config.mmu.pages * config.mmu.page_bytes
+        if config.mmu.staging_bytes:
+            filled = config.mmu.staging_address + config.mmu.staging_bytes
+        stripe = standard.banks * standard.row_bytes
         counts: dict[str, list[Signal]] = {name: [] for name in COUNTERS}
         for i in range(config.controllers):
             dram = self._accelerator.dram[i]
@@ -122,7 +182,7 @@ class AcceleratorBench(wiring.Component):
                 **instance_parameters(standard),
                 p_NAME=f"dram{i}",
                 p_STANDARD=standard.name,
-                p_DENSE_WORDS=config.mmu.pages * config.mmu.page_bytes // BEAT_BYTES,
+                p_DENSE_WORDS=-(-filled // stripe) * stripe // BEAT_BYTES,
                 i_clk=ClockSignal(),
                 i_rst=ResetSignal(),
                 i_command=dram.command,

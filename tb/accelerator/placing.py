@@ -68,7 +68,7 @@ def place_jobs(config: AcceleratorConfig, data: Arrays) -> Placed:
     used: dict[tuple[int, int], int] = {}
     jobs = []
     for number, packed in enumerate(data["job"]):
-        job = _descriptor(core, packed)
+        job = unpack_job(core, int.from_bytes(packed.tobytes(), "little"))
         where = (job.layer, job.kv_head)
         if Status(int(data["status"][number])).refused:
             # Of a sequence that does not live.
@@ -96,9 +96,9 @@ def place_jobs(config: AcceleratorConfig, data: Arrays) -> Placed:
     return Placed(jobs, channels)
 
 
-def _descriptor(config: AttentionConfig, packed: np.ndarray) -> JobDescriptor:
-    """Unpack a descriptor of the core."""
-    rest = int.from_bytes(packed.tobytes(), "little")
+def unpack_job(config: AttentionConfig, packed: int) -> JobDescriptor:
+    """The descriptor of the core with this payload."""
+    rest = packed
     fields: dict[str, int] = {}
     for name, bits in job_fields(config).items():
         fields[name] = rest & ((1 << bits) - 1)

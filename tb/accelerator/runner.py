@@ -28,12 +28,16 @@ from tb.memory.dram.device import COUNTERS, SOURCES
 from tb.memory.dram.energy import modelled_energy
 from tb.memory.dram.image import arrange
 
-_SOURCES = [source for source in SOURCES if source.stem != "dram_player"]
+DEVICE_SOURCES = [source for source in SOURCES if source.stem != "dram_player"]
 _run_numbers = itertools.count()
 
 
 def system_config(
-    config: AttentionConfig, *, slices: int = 1, standard: str = "hbm2-2000"
+    config: AttentionConfig,
+    *,
+    slices: int = 1,
+    standard: str = "hbm2-2000",
+    staging_bytes: int | None = None,
 ) -> AcceleratorConfig:
     """An accelerator with cores of ``config`` and room for the tests' caches in each channel.
 
@@ -43,6 +47,8 @@ def system_config(
         A preset; its ``memory_bytes`` do not matter.
     slices, standard
         See `AcceleratorConfig`.
+    staging_bytes
+        Of a system that writes its caches; None for one that does not.
     """
     small = config.max_context <= 1024
     size = 1 << 30 if standard == AXI4 else min(1 << 32, load_standard(standard).bytes)
@@ -56,6 +62,8 @@ def system_config(
         table_address=pages * page_bytes,
         # Of a small one the same for all, so that its slice is the same module on all of them.
         channel_bytes=1 << 28 if small else size,
+        writes=staging_bytes is not None,
+        staging_bytes=staging_bytes or 0,
     )
     return AcceleratorConfig(mmu=mmu, slices=slices, standard=standard)
 
@@ -117,7 +125,8 @@ class SystemRun(AttentionRun):
 
 
 @cache
-def _bench(config: AcceleratorConfig) -> AcceleratorBench:
+def accelerator_bench(config: AcceleratorConfig) -> AcceleratorBench:
+    """One component per configuration, so that all runs share its elaboration and build."""
     return AcceleratorBench(config)
 
 
@@ -150,13 +159,13 @@ def run_accelerator(
         raise DriverError(f"the driver {driver!r} has no memory for {AXI4}: take 'cocotb'")
     data = of_system(data)
     placed = place_jobs(config, data)
-    bench = _bench(config)
+    bench = accelerator_bench(config)
     registers = bench.registers
     jobs = len(placed.jobs)
     ran = np.array([not Status(int(status)).refused for status in data["status"]])
     commands = [[command.pack() for command in image.commands] for image in placed.channels]
     folder = BUILD_ROOT / "runs" / f"accelerator-{os.getpid()}-{next(_run_numbers)}"
-    images = _write_images(folder, config, [placed.contents(i) for i in range(config.slices)])
+    images = write_images(folder, config, [placed.contents(i) for i in range(config.slices)])
     if config.has_axi:
         images += [f"+axi_bytes={config.mmu.channel_bytes}", f"+axi_pause={axi_pause}"]
         images += [f"+axi_seed={seed}"]
@@ -186,7 +195,7 @@ def run_accelerator(
         seed=seed,
         reset_at=reset_at,
         max_cycles=max_cycles,
-        sources=[] if config.has_axi else _SOURCES,
+        sources=[] if config.has_axi else DEVICE_SOURCES,
         plusargs=images,
         arguments=["--unroll-count", "2"],
         waves=waves,
@@ -222,7 +231,7 @@ def run_accelerator(
     )
 
 
-def _write_images(folder: Path, config: AcceleratorConfig, contents: list[bytes]) -> list[str]:
+def write_images(folder: Path, config: AcceleratorConfig, contents: list[bytes]) -> list[str]:
     """Write the contents of the channels; return the arguments that load them."""
     folder.mkdir(parents=True)
     arguments = []

@@ -117,7 +117,7 @@ def run_generation(
             *(f"+memory_{name}={value}" for name, value in (memory or {}).items()),
         ],
     )
-    wrong = _differences(golden, run)
+    wrong = differences(golden, run)
     wrong += _written(golden, log)
     for prompt, item in zip(golden.prompts, run.outputs["imported"], strict=True):
         imported = unpack(IMPORTED, item)
@@ -125,13 +125,18 @@ def run_generation(
             wrong.append(f"prompt of cache {prompt.cache}: {imported}")
     image.unlink()
     log.unlink()
-    if wrong:
-        shown = "\n".join(wrong[:_LISTED])
-        raise Mismatch(f"{len(wrong)} differences from the twin:\n{shown}")
+    require_none(wrong)
     return GenerationRun(run, dict(run.observed), sum(s.status == Status.OK for s in steps))
 
 
-def _differences(golden: Generation, run: Run) -> list[str]:
+def require_none(wrong: list[str]) -> None:
+    """Raise `Mismatch` unless nothing differs."""
+    if wrong:
+        shown = "\n".join(wrong[:_LISTED])
+        raise Mismatch(f"{len(wrong)} differences from the twin:\n{shown}")
+
+
+def differences(golden: Generation, run: Run) -> list[str]:
     """What came out, against the steps."""
     config, wrong = golden.config, []
     outputs, chosen = iter(run.outputs["output"]), iter(run.outputs["selection"])
