@@ -39,9 +39,15 @@ def make(
     return generate(tensors, prompts, order, CORE, imported=imported, modes=modes)
 
 
+def accelerator(golden: Generation, slices: int = 1) -> AcceleratorConfig:
+    """One whose pages a host can fill in a short time."""
+    config = generation_system(golden, slices=slices)
+    return replace(config, mmu=replace(config.mmu, pages=64))
+
+
 def pages_of(golden: Generation, cache: int) -> int:
     """Pages of a cache after its last step."""
-    config = generation_system(golden).mmu
+    config = accelerator(golden).mmu
     last = max(step.context for step in golden.steps if step.cache == cache)
     return sum(config.pages_of(last, golden.placements[cache].mode).values())
 
@@ -50,7 +56,7 @@ def pages_of(golden: Generation, cache: int) -> int:
 def test_the_life_of_sequences(stall: float, seed: int) -> None:
     """Created, imported, grown over windows that close, ended; every page comes back."""
     golden = make([(0, 36), (20, 34), (47, 52)], seed)
-    found = run_in_system(golden, generation_system(golden), seed=seed, stall=stall)
+    found = run_in_system(golden, accelerator(golden), seed=seed, stall=stall)
     assert found.counters["writing.tokens_imported"] == 0  # from the first step on
     assert found.counters["writing.windows_closed"] == sum(step.closes for step in golden.steps)
     assert found.returned == {cache: pages_of(golden, cache) for cache in range(3)}
@@ -66,7 +72,7 @@ def test_caches_of_constant_size(seed: int) -> None:
     """Beside one that is compressed; the number of a cache is that of its place."""
     modes = [Mode.SLOTS, Mode.KVO, Mode.SLOTS]
     golden = make([(0, 40), (17, 21), (0, 8)], seed, modes)
-    found = run_in_system(golden, generation_system(golden), seed=seed)
+    found = run_in_system(golden, accelerator(golden), seed=seed)
     assert found.returned == {cache: pages_of(golden, cache) for cache in range(3)}
 
 
@@ -74,12 +80,12 @@ def test_caches_of_constant_size(seed: int) -> None:
 def test_reset_in_flight(reset_at: int, seed: int) -> None:
     """While prompts are imported, and between steps; then everything once more."""
     golden = make([(0, 5), (33, 37)], seed)
-    run_in_system(golden, generation_system(golden), seed=seed, stall=0.2, reset_at=reset_at)
+    run_in_system(golden, accelerator(golden), seed=seed, stall=0.2, reset_at=reset_at)
 
 
 def starve(golden: Generation, spare_pages: int) -> tuple[Generation, Host]:
     """Leave a few pages; the statuses of the steps are the twin's."""
-    config = generation_system(golden)
+    config = accelerator(golden)
     host = Host(golden, config, ends=False, spare_pages=spare_pages)
     ends: Sequence[Status] = host.statuses()
     steps: list[Step] = [
@@ -95,7 +101,7 @@ def test_exhaustion_harms_no_other_sequence(seed: int) -> None:
     assert {Status.OK, Status.OUT_OF_PAGES} <= statuses
     going_on = [step for step in golden.steps if step.cache == 0]
     assert {step.status for step in going_on} == {Status.OK}
-    found = run_in_system(golden, host=host, config=generation_system(golden), seed=seed)
+    found = run_in_system(golden, host=host, config=accelerator(golden), seed=seed)
     assert found.counters["mmu_jobs.jobs_refused"] == sum(
         step.status.refused for step in golden.steps
     )
@@ -104,7 +110,7 @@ def test_exhaustion_harms_no_other_sequence(seed: int) -> None:
 def test_a_page_too_many_shows(seed: int) -> None:
     """Negative control: there is a spare page that the twin does not know of."""
     golden, _ = starve(make([(17, 24), (47, 50), (15, 36)], seed), 0)
-    config = generation_system(golden)
+    config = accelerator(golden)
     host = Host(golden, config, ends=False, spare_pages=1)
     with pytest.raises(HarnessError):
         run_in_system(golden, config, host=host, seed=seed)
@@ -119,7 +125,7 @@ def test_a_spoiled_prompt_shows(seed: int, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(system, "write_images", spoiled)
     with pytest.raises(Mismatch):
-        run_in_system(golden, generation_system(golden), seed=seed)
+        run_in_system(golden, accelerator(golden), seed=seed)
 
 
 @pytest.mark.slow
@@ -128,6 +134,6 @@ def test_slices(slices: int, seed: int) -> None:
     """Tokens go to the slices of their jobs, prompts to those of their caches."""
     modes = [Mode.KVO, Mode.SLOTS, Mode.KVO, Mode.KVO, Mode.SLOTS]
     golden = make([(0, 36), (0, 34), (47, 52), (33, 40), (0, 9)], seed, modes)
-    config = generation_system(golden, slices=slices)
+    config = accelerator(golden, slices)
     found = run_in_system(golden, config, seed=seed, stall=0.1)
     assert found.returned == {cache: pages_of(golden, cache) for cache in range(5)}
