@@ -88,8 +88,10 @@ def _of_the_system(command: Callable[..., None]) -> Callable[..., None]:
     for name in reversed(numbers):
         owner = MmuConfig if name in MMU_FIELDS else AcceleratorConfig
         about = f"Of an accelerator: field of {owner.__name__}."
-        kind = bool if name == "writes" else int
-        chosen = click.option(f"--{name.replace('_', '-')}", type=kind, help=about)(chosen)
+        kind: dict[str, Any] = (
+            {"is_flag": True, "default": None} if name == "writes" else {"type": int}
+        )
+        chosen = click.option(f"--{name.replace('_', '-')}", help=about, **kind)(chosen)
     chosen = click.option("--refresh", metavar="KIND", help="per_bank or all_bank.")(chosen)
     memory = f"DRAM standard, else {DEFAULT_STANDARD}, or {AXI4} for AXI4 masters."
     return click.option("--memory", metavar="NAME", help=memory)(chosen)
@@ -152,6 +154,7 @@ def verilog_command(
         if top == SYSTEM:
             chosen = choose_system(config, **system)
             folder = f"{SYSTEM}-{config.name}-{chosen.standard}-{chosen.slices}"
+            folder += "-writes" if chosen.mmu.writes else ""
             config, described = chosen.mmu.attention, chosen.describe()
             component = Accelerator(chosen)
         elif system:
