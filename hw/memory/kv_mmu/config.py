@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hw.config import BURST_BYTES, AttentionConfig, ConfigError
 from hw.formats import KVFormat, Mode, modes
-from hw.memory.kv_mmu.formats import ENTRY_BYTES, PAGE_BITS, SLOT_BITS, Region
+from hw.memory.kv_mmu.formats import ENTRY_BYTES, PAGE_BITS, Region
 
 #: Table entries of a burst: what the regions of a table are aligned to.
 BURST_ENTRIES = BURST_BYTES // ENTRY_BYTES
@@ -37,8 +37,7 @@ class MmuConfig:
     page_address: int | None = None
     #: Bytes of the channel, up to 2**32.
     channel_bytes: int = 1 << 32
-    #: Whether the core writes its caches: jobs and prompts then get the pages that they need, and
-    #: the core has 2 or 4 jobs in flight.
+    #: Whether the core writes its caches: jobs and prompts then get the pages that they need.
     writes: bool = False
     #: Bytes behind the pages from which prompts are read, a multiple of 4096.
     staging_bytes: int = 0
@@ -67,11 +66,6 @@ class MmuConfig:
         if self.staging_bytes and not self.writes:
             raise ConfigError(
                 f"staging_bytes must be 0 if the core does not write, not {self.staging_bytes}"
-            )
-        if self.slots > 1 << SLOT_BITS:
-            raise ConfigError(
-                f"jobs_in_flight must be 2 or 4 if the core writes, not "
-                f"{self.attention.jobs_in_flight}"
             )
         if self.writes and self.attention.slots and self.attention.slot_caches < self.caches:
             raise ConfigError(

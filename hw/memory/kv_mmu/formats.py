@@ -15,9 +15,9 @@ ENTRY_VALID_BIT = 8 * ENTRY_BYTES - 1
 PAGE_BITS = 20
 
 #: A core's address: byte offset in the region, region, job slot.
-OFFSET_BITS = 27
+OFFSET_BITS = 26
 REGION_BITS = 2
-SLOT_BITS = 3
+SLOT_BITS = 4
 
 
 class Region(IntEnum):

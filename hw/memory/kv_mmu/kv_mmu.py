@@ -78,14 +78,15 @@ class KvMmu(wiring.Component):
         self._translator = SharedTranslator(
             config, read_tag_bits=self._tag_bits + 1, write_tag_bits=write_tag_bits + 1
         )
-        self._grower = PageGrower(config)
         self.counters = {
             "mmu_jobs": self._gate.counters,
             "mmu_splitter": self._splitter.counters,
             "mmu_writes": self._writes.counters,
             "mmu_translator": self._translator.counters,
-            **({"mmu_grower": self._grower.counters} if config.writes else {}),
         }
+        if config.writes:
+            self._grower = PageGrower(config)
+            self.counters["mmu_grower"] = self._grower.counters
         self._job_streams = ["job", "completion", "core_job", "core_completion"]
         if config.writes:
             self._job_streams += ["prompt", "imported", "core_prompt", "core_imported"]

@@ -22,6 +22,7 @@ from hw.memory.kv_mmu.config import MmuConfig
 from hw.memory.kv_mmu.formats import (
     OFFSET_BITS,
     REGION_BITS,
+    SLOT_BITS,
     CommandStatus,
     Region,
     Violation,
@@ -364,7 +365,7 @@ class System:
         # A slot that does not exist, the job's own, or one whose job is over. A free slot may get a
         # job while the request waits, so it has to be the one whose turn comes last.
         slots, jobs = self.config.attention.jobs_in_flight, len(self.running)
-        others = [slot, *range(self.config.slots, 8)]
+        others = [slot, *range(self.config.slots, 1 << SLOT_BITS)]
         if jobs <= slots - 3:
             others.append((self._newest + slots - 1 - jobs) % slots)
         region_number = rng.randrange(1 << REGION_BITS)

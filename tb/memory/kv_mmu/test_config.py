@@ -90,4 +90,4 @@ def test_formats() -> None:
     # An entry with anything in its reserved bits names no page.
     assert [unpack_entry(word) for word in (0x0000_0007, 0x8010_0007, 0xC000_0007)] == [None] * 3
     assert unpack_entry(0x800F_FFFF) == 0xF_FFFF
-    assert virtual_address(7, Region.TAIL, 32) == 0xF000_0020
+    assert virtual_address(8, Region.TAIL, 32) == 0x8800_0020
