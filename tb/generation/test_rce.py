@@ -135,13 +135,14 @@ def test_spans() -> None:
 RULES: dict[str, dict[str, Any]] = {
     f"{rule} {decay}": {"slot_rule": rule, "slot_decay": decay}
     for rule in ("score", "votes")
-    for decay in (0, 200, 256)
+    for decay in (0, SMALL.slot_decay, 256)
 }
 
 
 def of_rule(name: str) -> AttentionConfig:
-    """`SMALL` with another rule."""
-    return replace(SMALL, name=f"small-{name.replace(' ', '-')}", **RULES[name])
+    """`SMALL`, which is one of them, with a rule."""
+    config = replace(SMALL, **RULES[name])
+    return config if config == SMALL else replace(config, name=f"tiny-{name.replace(' ', '-')}")
 
 
 @pytest.mark.slow
