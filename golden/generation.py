@@ -20,7 +20,14 @@ from golden.memory_image import (
     unpack_cache,
     unpack_slots,
 )
-from golden.reference import CompressedCache, Quantised, Tail, quantise_query, saliency
+from golden.reference import (
+    CompressedCache,
+    Quantised,
+    Tail,
+    prompt_votes,
+    quantise_query,
+    saliency,
+)
 from golden.reference.cache import fixed_saliency
 from golden.reference.quantiser import symmetric_codes
 from golden.tensors import Tensors
@@ -28,6 +35,7 @@ from golden.twin.attention import JobResult
 from golden.twin.sequence_cache import SequenceCache
 from golden.twin.slot_cache import ConstantCache
 from hw.config import BURST_BYTES, AttentionConfig
+from hw.constants import VOTE_FRACTION
 from hw.formats import KVFormat, Mode, Status
 
 
@@ -175,7 +183,7 @@ def generate(
         keys = one.keys.half().double()
         codes, scale = symmetric_codes(one.values, config.tail_value_bits)
         inputs.append((keys, codes, scale))
-        sums = fixed_saliency(saliency(one.queries[:, :prompt], keys[:prompt], config))
+        sums = _prompt_words(one.queries[:, :prompt], keys[:prompt], config, mode)
         cache = SequenceCache(config) if mode == Mode.KVO else ConstantCache(config)
         cache.import_prompt(keys[:prompt], codes[:prompt], scale[:prompt], sums)
         size = layout.region_bytes(min(config.max_context, total + 1), mode)
@@ -250,6 +258,14 @@ def generate(
         )
     final = [cache.cache for cache in caches]
     return Generation(config, bytes(image), placements, sizes, steps, sources, final)
+
+
+def _prompt_words(queries: Tensor, keys: Tensor, config: AttentionConfig, mode: Mode) -> Tensor:
+    """What the memory says of each token of a prompt: its saliency, or votes."""
+    if mode == Mode.SLOTS and config.votes:
+        units = prompt_votes(queries, keys, config) * (1 << VOTE_FRACTION)
+        return (units + 0.5).floor().long()
+    return fixed_saliency(saliency(queries, keys, config))
 
 
 def _contents(

@@ -24,6 +24,10 @@ DIGITS = BEAT_BITS // 2
 FORMAT_VERSION = 5
 
 
+#: Fields that mean nothing to a core that does not vote.
+_OF_VOTES = ("slot_rule", "slot_vote_mean", "slot_vote_sigma")
+
+
 class ConfigError(ValueError):
     """A parameter has an illegal value; the message names the field and the legal values."""
 
@@ -81,8 +85,15 @@ class AttentionConfig:
     #: ``slots`` is larger than both together.
     slot_sinks: int = 4
     slot_recent: int = 16
-    #: What is left of a slot's score in each step, in units of 1/256: 0 to 256.
+    #: What is left of a slot's score, or votes, in each step, in units of 1/256: 0 to 256.
     slot_decay: int = 256
+    #: What a slot's word of memory counts: ``score``, what it has received, and the least leaves;
+    #: or ``votes``, steps in which it received less than others, and the most leaves.
+    slot_rule: str = "score"
+    #: A vote in a step is for each slot that receives less than the mean times ``slot_vote_mean``
+    #: / 256 less the standard deviation times ``slot_vote_sigma`` / 256: 1 to 1024, 0 to 1024.
+    slot_vote_mean: int = 256
+    slot_vote_sigma: int = 16
     #: Caches of constant size at a time: 1 to 65536.
     slot_caches: int = 16
     #: Layers of the model; a job's layer must be below.
@@ -141,6 +152,9 @@ class AttentionConfig:
         between("max_context", 2 * self.window, 32768, self.window)
         self._check_slots(between)
         between("slot_decay", 0, 256)
+        among("slot_rule", ("score", "votes"))
+        between("slot_vote_mean", 1, 1024)
+        between("slot_vote_sigma", 0, 1024)
         between("slot_caches", 1, 65536)
         between("layers", 1, 256)
         between("kv_heads", 1, 256)
@@ -209,6 +223,11 @@ class AttentionConfig:
         if not 1 <= context <= self.max_context:
             raise ConfigError(f"context must be from 1 to {self.max_context}, not {context}")
 
+    @property
+    def votes(self) -> bool:
+        """Whether a core votes on who leaves its caches of constant size."""
+        return self.slots > 0 and self.slot_rule == "votes"
+
     # --- numerics, see docs/contracts.md --------------------------------------------------------
 
     @property
@@ -254,9 +273,16 @@ class AttentionConfig:
 
     @property
     def config_hash(self) -> int:
-        """32 bits over every parameter but the name, and over the format version."""
+        """32 bits over every parameter but the name, and over the format version.
+
+        The vote rule counts where it is the rule: without it a core is what it was before there was
+        one, and so is its hash.
+        """
         facts: dict[str, object] = asdict(self)
         del facts["name"]
+        if not self.votes:
+            for field in _OF_VOTES:
+                del facts[field]
         facts["format_version"] = FORMAT_VERSION
         canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
         return int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:4], "big")

@@ -50,6 +50,9 @@ SUM_FRACTION = 20
 RECEIVED_FRACTION = 20
 #: Fraction bits of ``slot_decay``.
 DECAY_FRACTION = 8
+#: Fraction bits of ``slot_vote_mean`` and ``slot_vote_sigma``, and of votes in memory.
+THRESHOLD_FRACTION = 8
+VOTE_FRACTION = 16
 #: Output element: signed, saturating.
 OUTPUT_BITS = 32
 OUTPUT_FRACTION = 15

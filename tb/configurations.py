@@ -63,6 +63,10 @@ def draw(generator: random.Random, name: str) -> AttentionConfig:
     group = choose([g for g in (16, 32, 64) if head_dim % g == 0])
     value_group = choose((16, 32, 64))
     window = choose([w for w in (16, 32, 64) if w >= value_group])
+    max_context = window * generator.randint(2, 6)
+    # Half of the cores have no slots.
+    slots = choose((0, chunk * generator.randint(2 * window // chunk, max_context // chunk)))
+    recent = generator.randint(1, min(32, (slots or max_context) - 1))
     return AttentionConfig(
         name=name,
         head_dim=head_dim,
@@ -80,7 +84,15 @@ def draw(generator: random.Random, name: str) -> AttentionConfig:
         budget=chunk * generator.randint(3, 96 // chunk),
         tail_value_bits=choose((8, 16)),
         group_combine=choose(("max", "mean")),
-        max_context=window * generator.randint(2, 6),
+        max_context=max_context,
+        slots=slots,
+        slot_sinks=generator.randint(0, (slots or max_context) - recent - 1),
+        slot_recent=recent,
+        slot_decay=choose((0, generator.randint(1, 255), 256)),
+        slot_rule=choose(("score", "votes")),
+        slot_vote_mean=generator.randint(1, 1024),
+        slot_vote_sigma=choose((0, generator.randint(1, 1024))),
+        slot_caches=choose((1, 3, 64, 1000)),
         layers=generator.randint(1, 256),
         kv_heads=generator.randint(1, 256),
         memory_bytes=1 << 23,

@@ -25,8 +25,9 @@ from tb.attention.catalogue import SCENARIOS, Scenario, user_scenario
 from tb.attention.golden_data import golden_data
 from tb.attention.report import make_report, print_summary, write_report
 from tb.attention.runner import run_attention
+from tb.generation import rce, rce_report
 from tb.generation import report as generation_report
-from tb.generation.runner import run_generation
+from tb.generation.runner import GenerationRun, run_generation
 from tb.generation.scenario import make_generation
 from tb.harness import DRIVERS, Driver, DriverError, HarnessError
 from tb.harness.driver import check_driver
@@ -36,6 +37,8 @@ _LARGEST_SEED = 2**31 - 1
 _MOST_JOBS = 2**16 - 1
 #: The test whose caches the hardware writes; it has an ideal memory and a run of its own.
 GENERATE = "generate_kv"
+#: That of caches of constant size, likewise.
+RCE = "rce"
 #: The test that runs on tensors of the user's choice.
 _OPEN_TEST = "attention_fused"
 #: The memory that answers at once, and the DRAM that is simulated unless another is asked for.
@@ -51,7 +54,7 @@ _REFUSALS = (ConfigError, UserTensorsError, MemoryImageError, PagesError, Driver
 
 
 @click.command()
-@click.argument("test", metavar="TEST", type=click.Choice([*SCENARIOS, GENERATE]))
+@click.argument("test", metavar="TEST", type=click.Choice([*SCENARIOS, GENERATE, RCE]))
 @click.option("--preset", metavar="NAME", help=f"Named configuration, else {DEFAULT_PRESET}.")
 @click.option(
     "--config", "config_file", type=click.Path(path_type=Path), help="Configuration in TOML."
@@ -84,6 +87,11 @@ _REFUSALS = (ConfigError, UserTensorsError, MemoryImageError, PagesError, Driver
     show_default=True,
     help=f"Cores and channels; not with {IDEAL}.",
 )
+@click.option(
+    "--steps",
+    type=click.IntRange(1),
+    help=f"Steps of {RCE}, else {rce.USUAL} times the slots.",
+)
 @click.option("--seed", type=click.IntRange(0, _LARGEST_SEED), default=1, show_default=True)
 @click.option("--waves", is_flag=True, help="Record a waveform and print how to view it.")
 @click.option(
@@ -102,6 +110,7 @@ def main(
     mode: str | None,
     memory: str | None,
     slices: str,
+    steps: int | None,
     seed: int,
     waves: bool,
     driver: Driver,
@@ -111,10 +120,15 @@ def main(
     try:
         check_driver(driver, waves=waves)
         config = choose_config(preset, config_file)
-        if test == GENERATE:
+        if test != RCE and steps is not None:
+            raise Refused(f"a number of steps goes with {RCE} only, not with {test}")
+        if test in (GENERATE, RCE):
             alone = {"kv": kv, "jobs": jobs, "mode": mode, "memory": memory}
-            _refuse_with_generation(alone | {"slices": None if slices == "1" else slices})
-            _generate(config, seed, waves, driver, console)
+            _refuse_with_generation(test, alone | {"slices": None if slices == "1" else slices})
+            if test == RCE:
+                _constant_size(config, steps, seed, waves, driver, console)
+            else:
+                _generate(config, seed, waves, driver, console)
             return
         scenario = _scenario(test, config, kv, jobs)
         if mode is not None and not scenario.modal:
@@ -156,10 +170,10 @@ def main(
     sys.exit(0 if report["passed"] else 1)
 
 
-def _refuse_with_generation(options: Mapping[str, object]) -> None:
+def _refuse_with_generation(test: str, options: Mapping[str, object]) -> None:
     for name, value in options.items():
         if value is not None:
-            raise Refused(f"{name} goes with other tests than {GENERATE}")
+            raise Refused(f"{name} goes with other tests than {test}")
 
 
 def _generate(
@@ -169,6 +183,26 @@ def _generate(
     found = run_generation(golden, seed=seed, waves=waves, driver=driver)
     report = generation_report.make_report(golden, found, source, seed)
     generation_report.print_summary(report, generation_report.write_report(report), console)
+    _tell_waves(found, waves, console)
+
+
+def _constant_size(
+    config: AttentionConfig,
+    steps: int | None,
+    seed: int,
+    waves: bool,
+    driver: Driver,
+    console: Console,
+) -> None:
+    config = rce.with_slots(config)
+    scenario = rce.make_rce(config, steps or rce.USUAL * config.slots, seed)
+    found = run_generation(scenario.golden, seed=seed, waves=waves, driver=driver)
+    report = rce_report.make_report(scenario, found, rce.check(scenario, found), seed)
+    rce_report.print_summary(report, generation_report.write_report(report), console)
+    _tell_waves(found, waves, console)
+
+
+def _tell_waves(found: GenerationRun, waves: bool, console: Console) -> None:
     if waves and found.run.directory is not None:
         console.print(f"waves: gtkwave {found.run.directory / 'dump.fst'}")
 

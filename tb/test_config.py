@@ -176,6 +176,9 @@ def test_check_cache(context: int, head_dim: int, message: str) -> None:
         ("slot_sinks", -1, "slot_sinks must be an integer from 0 to 2031, not -1"),
         ("slot_recent", 0, "slot_recent must be an integer from 1 to 32, not 0"),
         ("slot_decay", 257, "slot_decay must be an integer from 0 to 256, not 257"),
+        ("slot_rule", "vote", "slot_rule must be one of 'score', 'votes', not 'vote'"),
+        ("slot_vote_mean", 0, "slot_vote_mean must be an integer from 1 to 1024, not 0"),
+        ("slot_vote_sigma", 1025, "slot_vote_sigma must be an integer from 0 to 1024, not 1025"),
         ("slot_caches", 0, "slot_caches must be an integer from 1 to 65536, not 0"),
         (
             "max_context",
@@ -292,12 +295,32 @@ def test_hash_covers_everything_but_the_name(monkeypatch: pytest.MonkeyPatch) ->
         "memory_tags": 8,
         "reorder_beats": 128,
     }
-    assert set(other) == {field.name for field in fields(LM)} - {"name"}
+    of_votes = {"slot_rule", "slot_vote_mean", "slot_vote_sigma"}
+    assert set(other) == {field.name for field in fields(LM)} - {"name"} - of_votes
     hashes = {replace(LM, **{k: v}).config_hash for k, v in other.items()}  # type: ignore[arg-type]
     assert len(hashes | {LM.config_hash, TINY.config_hash}) == len(other) + 2
     before = LM.config_hash
     monkeypatch.setattr("hw.config.FORMAT_VERSION", 0)
     assert LM.config_hash != before
+
+
+def test_the_vote_rule_counts_where_it_is_the_rule() -> None:
+    """Hashes of cores without it are those of before there was one."""
+    slots = replace(LM, slots=128)
+    votes = replace(slots, slot_rule="votes")
+    for config in (LM, slots):
+        assert replace(config, slot_vote_mean=1, slot_vote_sigma=0).config_hash == (
+            config.config_hash
+        )
+    assert replace(LM, slot_rule="votes").config_hash == LM.config_hash
+    different = [
+        slots,
+        votes,
+        replace(votes, slot_vote_mean=255),
+        replace(votes, slot_vote_sigma=15),
+    ]
+    assert [config.votes for config in (LM, *different)] == [False, False, True, True, True]
+    assert len({config.config_hash for config in different}) == 4
 
 
 def test_hash_never_changes_by_accident() -> None:

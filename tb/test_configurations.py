@@ -16,7 +16,7 @@ import pytest
 from golden.tensors import CASES
 from golden.workload import JobCase, case_from_tensors, make_workload
 from hw.config import AttentionConfig, ConfigError
-from hw.formats import modes
+from hw.formats import Mode, modes
 from tb.attention.catalogue import SCENARIOS, boundary_contexts
 from tb.attention.runner import require_equal, run_attention
 from tb.configurations import AWKWARD, draw
@@ -39,6 +39,7 @@ def jobs(config: AttentionConfig, seed: int) -> list[JobCase]:
             mode=mode,
         )
         for index, (mode, context) in enumerate(product(modes(config), boundary_contexts(config)))
+        if mode != Mode.SLOTS or context <= config.slots
     ]
     random.Random(seed).shuffle(cases)
     return cases
@@ -99,6 +100,9 @@ ILLEGAL: dict[str, tuple[object, str]] = {
     "slot_recent": (33, "an integer from 1 to 32"),
     "slot_sinks": (-1, "an integer from 0 to "),
     "slot_decay": (257, "an integer from 0 to 256"),
+    "slot_rule": ("least", "one of 'score', 'votes'"),
+    "slot_vote_mean": (1025, "an integer from 1 to 1024"),
+    "slot_vote_sigma": (-1, "an integer from 0 to 1024"),
     "slot_caches": (0, "an integer from 1 to 65536"),
 }
 
@@ -132,6 +136,9 @@ def test_drawn_configurations_reach_every_choice(seed: int) -> None:
         "value_bits": {2, 4},
         "value_group": {16, 32, 64},
         "window": {16, 32, 64},
+        "slot_rule": {"score", "votes"},
+        "slot_recent": set(range(1, 33)),
     }
     for field, values in choices.items():
         assert {getattr(config, field) for config in drawn} == values
+    assert {config.slots > 0 for config in drawn} == {False, True}

@@ -33,6 +33,7 @@ from golden.reference.quantiser import (
     quantise_query,
     to_fp16,
 )
+from golden.reference.votes import prompt_votes, voted_against
 
 __all__ = [
     "Attention",
@@ -57,9 +58,11 @@ __all__ = [
     "estimate_chunks",
     "from_fp16",
     "order_window",
+    "prompt_votes",
     "quantise",
     "quantise_query",
     "saliency",
     "select_chunks",
     "to_fp16",
+    "voted_against",
 ]

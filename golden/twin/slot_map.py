@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from golden.twin.numbers import round_half_up
+from golden.twin.slot_votes import votes
 from hw.config import AttentionConfig
 from hw.constants import DECAY_FRACTION
 from hw.formats import SALIENCY_BITS
@@ -17,7 +18,7 @@ class SlotMap:
     Parameters
     ----------
     config
-        ``slots``, ``slot_sinks``, ``slot_recent`` and ``slot_decay`` matter.
+        ``slots`` and what begins with ``slot_`` matters, but for ``slot_caches``.
 
     Raises
     ------
@@ -29,7 +30,8 @@ class SlotMap:
         if not config.slots:
             raise ValueError("slots must be above 0 for a cache of constant size, not 0")
         self.config = config
-        #: ``[live]``: score of each slot, in units of 2**-20, and position of its token.
+        #: ``[live]``: score of each slot, in units of 2**-20, or votes against it, in units of
+        #: 2**-16, and position of its token.
         self.score = torch.zeros(0, dtype=torch.int64)
         self.positions = torch.zeros(0, dtype=torch.int64)
         #: Where the next token goes.
@@ -76,12 +78,14 @@ class SlotMap:
         """What each slot received in this step ``[live]``; then the next slot is known."""
         config = self.config
         kept = round_half_up(self.score * config.slot_decay, DECAY_FRACTION)
-        self.score = (kept + received).clamp(max=(1 << SALIENCY_BITS) - 1)
+        more = votes(received, config) if config.votes else received
+        self.score = (kept + more).clamp(max=(1 << SALIENCY_BITS) - 1)
         self.next_slot = self.live if self.live < config.slots else self._victim()
 
     def _victim(self) -> int:
-        """The slot of the smallest score that may leave, the lowest one on ties."""
+        """The slot of the smallest score, or of most votes, that may leave; the lowest on ties."""
         sink = self.positions < self.config.slot_sinks
         recent = self.positions >= self.now - self.config.slot_recent
-        ranked = self.score.masked_fill(sink | recent, 1 << SALIENCY_BITS)
+        worth = -self.score if self.config.votes else self.score
+        ranked = worth.masked_fill(sink | recent, 1 << SALIENCY_BITS)
         return int((ranked == ranked.min()).nonzero()[0])

@@ -30,6 +30,7 @@ from hw.cores.score_tap import ScoreTap
 from hw.cores.score_unit import ScoreUnit
 from hw.cores.selector import Selector
 from hw.cores.sequencer import Sequencer
+from hw.cores.slot_votes import SlotVotes
 from hw.cores.softmax import Softmax
 from hw.cores.sum_reciprocal import SumReciprocal
 from hw.cores.unpacker import Unpacker
@@ -292,7 +293,13 @@ class AttentionCore(wiring.Component):
         m.submodules.tap = tap = ScoreTap(config, depth=config.tail_tokens)
         m.submodules.saliency_update = update = SaliencyUpdate(config)
         wiring.connect(m, self._unpacker.saliency, update.before)
-        wiring.connect(m, tap.received, update.received)
+        given = tap.received
+        if config.votes:
+            m.submodules.slot_votes = votes = SlotVotes(config)
+            wiring.connect(m, tap.received, votes.received)
+            m.d.comb += votes.uses.eq(self.slot_uses)
+            given = votes.votes
+        wiring.connect(m, given, update.received)
         wiring.connect(m, update.after, wiring.flipped(self.saliency))
         if config.slots:
             m.submodules.victim_select = select = VictimSelect(config)

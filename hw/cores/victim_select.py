@@ -15,8 +15,9 @@ def victim_layout(config: AttentionConfig) -> data.StructLayout:
 
 
 class VictimSelect(wiring.Component):
-    """The smallest score that may leave, the lowest slot on ties: one cycle after the last score.
+    """The slot that leaves, the lowest one on ties: one cycle after the last score.
 
+    That of the smallest score or, with the rule ``votes``, of the largest, which counts votes.
     Scores come one a cycle at most. The first ``slot_sinks`` slots, which the first tokens have for
     good, and the slots of the newest tokens stay.
 
@@ -53,14 +54,15 @@ class VictimSelect(wiring.Component):
         for job in range(config.jobs_in_flight):
             recent = (score.place == slot for slot in self.uses[job].recent)
             m.d.comb += stays[job].eq(Cat(recent).any())
-        least, found = Signal(SALIENCY_BITS), Signal()
+        least, found = Signal(SALIENCY_BITS), Signal()  # with votes the most
+        worse = score.score > least if config.votes else score.score < least
         best = Signal(range(config.slots))
         better, chosen = Signal(), Signal.like(best)
         m.d.comb += [
             better.eq(
                 ~stays.bit_select(score.slot, 1)
                 & (score.place >= config.slot_sinks)
-                & (~found | (score.score < least))
+                & (~found | worse)
             ),
             chosen.eq(Mux(better, score.place, best)),
         ]

@@ -22,6 +22,7 @@ from hw.config import BEAT_BITS, AttentionConfig, preset
 from hw.cores.saliency_update import SALIENCY_BEAT, WORDS, SaliencyUpdate
 from hw.cores.score_tap import received_layout
 from hw.cores.slot_map import SlotMap, asked_layout, placed_layout
+from hw.cores.slot_votes import SlotVotes
 from hw.cores.victim_select import VictimSelect
 from tb.harness import Run, pack, simulate, unpack
 
@@ -30,6 +31,7 @@ CONFIGS = {
     "fraction": replace(SMALL, slot_decay=200),
     "latest": replace(SMALL, slot_decay=0, chunk=4, slots=32, slot_sinks=0, slot_recent=1),
     "all": replace(SMALL, slot_decay=256, slots=256, rows=1, slot_recent=32),
+    "votes": replace(SMALL, slot_decay=256, slot_rule="votes"),
 }
 
 
@@ -39,7 +41,7 @@ def job_layout(config: AttentionConfig) -> data.StructLayout:
 
 
 class SlotBench(wiring.Component):
-    """The three units, a job at a time."""
+    """The units, a job at a time."""
 
     def __init__(self, config: AttentionConfig) -> None:
         self._config = config
@@ -64,15 +66,21 @@ class SlotBench(wiring.Component):
         connect(m, update.after, flipped(self.after))
         job, place = self.jobs.payload, Signal(range(config.slots))
         runs, chosen = Signal(), Signal()
+        taken = update.received
+        if config.votes:
+            m.submodules.votes = votes = SlotVotes(config)
+            connect(m, votes.votes, update.received)
+            m.d.comb += votes.uses.eq(slot_map.uses)
+            taken = votes.received
         m.d.comb += [
             update.uses.eq(slot_map.uses),
             select.uses.eq(slot_map.uses),
             select.scores.eq(update.scores),
             slot_map.victim.eq(select.victim),
             slot_map.asked.payload.eq(job.asked),
-            update.received.payload.eq(self.received.payload),
-            update.received.valid.eq(self.received.valid & runs),
-            self.received.ready.eq(update.received.ready & runs),
+            taken.payload.eq(self.received.payload),
+            taken.valid.eq(self.received.valid & runs),
+            self.received.ready.eq(taken.ready & runs),
             slot_map.kept.slot.eq(job.asked.slot),
             slot_map.kept.cache.eq(job.asked.cache),
         ]
@@ -144,7 +152,9 @@ def make(name: str, steps: int, seed: int, *, caches: int = 2, restart: int = 15
     config, rng = CONFIGS[name], random.Random(seed)
     twins = [Twin(config) for _ in range(caches)]
     trace, slot, done = Trace(), 0, 0
-    amounts = [0, 0, 1, 3, 1 << 18, config.rows << 20]
+    # What all of a cache that votes receive together is bounded.
+    large = [1 << 14, 1 << 16] if config.votes else [1 << 18, config.rows << 20]
+    amounts = [0, 0, 1, 3, *large]
     while done < steps:
         slot = (slot + 1) % config.jobs_in_flight
         kind = rng.random()
@@ -192,7 +202,7 @@ def make(name: str, steps: int, seed: int, *, caches: int = 2, restart: int = 15
 
 
 def ties(twin: Twin) -> bool:
-    """Whether more than one slot has the smallest score of those that may leave."""
+    """Whether more than one slot that may leave has the victim's score, or votes."""
     config, positions = twin.config, twin.positions
     if twin.live < config.slots:
         return False
@@ -230,6 +240,15 @@ def test_victims(seed: int) -> None:
     assert trace.victims > 200
     assert trace.ties > 8
     check("fraction", trace)
+
+
+@pytest.mark.slow
+def test_votes(seed: int) -> None:
+    """The same of the other rule; many have the same number of votes."""
+    trace = make("votes", 120, seed)
+    assert trace.victims > 40
+    assert trace.ties > 8
+    check("votes", trace)
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def print_summary(report: dict[str, Any], path: Path, console: Console) -> None:
 
 def write_report(report: dict[str, Any]) -> Path:
     """Write the JSON file, and return where it is."""
-    path = REPORTS / f"{NAME}-{report['preset']}-{report['seed']}.json"
+    path = REPORTS / f"{report['test']}-{report['preset']}-{report['seed']}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=1) + "\n")
     return path

@@ -77,7 +77,7 @@ def run_test(test: str, seed: int, fault: ComponentFault | None = None) -> Outco
         It fails without a fault, or could not be run at all.
     """
     command = [sys.executable, "-m", "pytest", "-p", "tb.mutants.switch", "-q", "-x"]
-    command += ["-p", "no:cacheprovider", "--seed", str(seed), test]
+    command += ["-p", "no:cacheprovider", "-m", "slow or not slow", "--seed", str(seed), test]
     environment = {**os.environ, "COMPONENT_FAULT": fault.name if fault else ""}
     found = subprocess.run(
         command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
@@ -103,6 +103,7 @@ _DIVIDER = f"{_QUANTISER}/test_code_divider.py::test_equals_the_twin[2-1-restori
 _CORNERS = f"{_QUANTISER}/test_affine_quantiser.py::test_corners[delta]"
 _TRANSPOSER = "tb/cores/test_tile_transposer.py"
 _SLOTS = "tb/cores/test_slot_map.py::test_victims"
+_VOTES = "tb/cores/test_slot_votes.py::test_votes[default]"
 _MASK = f"{_QUANTISER}/test_largest_mask.py::test_random[value]"
 _CLOSER = "hw.cores.compressor"
 _CLOSING = "tb/cores/compressor"
@@ -628,6 +629,66 @@ COMPONENT_FAULTS: tuple[ComponentFault, ...] = (
         old="shift_right_half_up(word * config.slot_decay, Const(DECAY_FRACTION))",
         new="(word * config.slot_decay >> DECAY_FRACTION)",
         killed_by=_SLOTS,
+    ),
+    ComponentFault(
+        name="victim-votes-tie",
+        module="hw.cores.victim_select",
+        unit="VictimSelect",
+        kind="comparison",
+        description="of equal votes the slot with the highest number leaves",
+        old="score.score > least",
+        new="score.score >= least",
+        killed_by="tb/cores/test_slot_map.py::test_votes",
+    ),
+    ComponentFault(
+        name="votes-limit",
+        module="hw.cores.slot_votes",
+        unit="SlotVotes",
+        kind="comparison",
+        description="a token that receives just the limit has a vote against it",
+        old="(product << THRESHOLD_FRACTION) < limit",
+        new="(product << THRESHOLD_FRACTION) <= limit",
+        killed_by=_VOTES,
+    ),
+    ComponentFault(
+        name="votes-last-square",
+        module="hw.cores.slot_votes",
+        unit="SlotVotes",
+        kind="off by one",
+        description="the newest token is missing from the sum of squares",
+        old="squaring.eq(1)",
+        new="squaring.eq(~received.payload.last)",
+        killed_by=_VOTES,
+    ),
+    ComponentFault(
+        name="votes-root",
+        module="hw.cores.slot_votes",
+        unit="SlotVotes",
+        kind="off by one",
+        description="the root ends a bit too early",
+        old="step.eq(self._root_bits - 1)",
+        new="step.eq(self._root_bits - 2)",
+        killed_by=_VOTES,
+    ),
+    ComponentFault(
+        name="votes-sum-stays",
+        module="hw.cores.slot_votes",
+        unit="SlotVotes",
+        kind="missing reset",
+        description="a job's sum goes into the limit of the next one",
+        old="[count.eq(0), total.eq(0), squares.eq(0)]",
+        new="[count.eq(0), squares.eq(0)]",
+        killed_by=_VOTES,
+    ),
+    ComponentFault(
+        name="votes-of-others",
+        module="hw.cores.slot_votes",
+        unit="SlotVotes",
+        kind="stuck at 1",
+        description="saliencies of other jobs become votes, too",
+        old="Array(uses)[received.payload.slot]",
+        new="Array(uses)[0]",
+        killed_by=_VOTES,
     ),
     ComponentFault(
         name="turn-stays",
