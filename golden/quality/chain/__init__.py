@@ -2,6 +2,6 @@
 
 The quality lab runs methods in float. Here the attention of every decode step is that of the
 hardware: `golden.twin.sequence_cache.SequenceCache` imports the prompt, appends each token, attends
-in integers, adds up what the score tap gives, and closes windows. Beside it run FP16 and the same
-method in float, on the same sequences.
+in integers, adds up what the score tap gives, and closes windows. Beside it run FP16, the float
+reference and the lab's own `KVO`, on the same sequences.
 """

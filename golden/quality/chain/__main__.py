@@ -65,7 +65,7 @@ def main(
     facts = {"command": _command(settings), **measure(settings, console=console)}
     for title, rows in (
         ("Quality", score_rows(facts)),
-        ("The twin less the float method", gap_rows(facts)),
+        ("The twin less the float methods", gap_rows(facts)),
         ("Step by step", agreement_rows(facts)),
     ):
         console.print(f"[bold]{title}[/]")

@@ -19,8 +19,9 @@ The prompt is attended to exactly. Then every layer and KV head decodes on the i
 decode core (`golden/twin/sequence_cache.py`; that the simulated core equals it bit for bit is what
 `make sim TEST=generate_kv` checks): the prompt is imported, each token appended, attention computed
 in integers, what the score tap gives added up, windows closed at their steps, and beyond {budget}
-closed tokens chunks left out. Beside it, on the same sequences: FP16, and the same method in float
-as the quality lab runs it (`KVO` of `docs/quality_lab.md`, made of `golden/reference`).
+closed tokens chunks left out. On the same sequences run FP16; the float reference, whose caches
+live the same way in float64 (`golden/reference/sequence.py`); and `KVO` as the quality lab has it
+(`docs/quality_lab.md`). Each has caches of its own from the prompt on.
 
 ## Quality
 
@@ -32,11 +33,11 @@ both as in `docs/quality.md`. *Traffic*: bytes read and written in the decode st
 measure, whole bursts, as a share of FP16's; the twin's are those that the core moves
 (`golden/step_traffic.py`, compared with the simulated core's counters).
 
-## The twin less the float method
+## The twin less the float methods
 
 {gaps}
 Differences sequence by sequence, with their intervals. *Same token*: predictions whose most
-probable token is the same one.
+probable token is that of the float reference.
 
 ## Step by step
 
@@ -47,22 +48,23 @@ reference would select, the twin selects so many too; *near tie*: where it does 
 of the two chunks differ by so much at most (log2). *Received*: largest difference of the attention
 that a token of the tail receives in a step (at most 2, as two query heads share a KV head).
 
-## Where the two differ
+## What differs
 
 When a window closes, which attention orders its chunks, how it is quantised and which chunks the
-budget keeps is the same in both. What differs:
+budget keeps is the same in all three. The twin differs from the float reference in this alone:
 
-* Keys come to the core in FP16, and the sums of the prompt are of these keys; the lab has both in
-  float32.
-* The core's tail holds codes, and a closing window keeps those of its base keys. The lab's tail
-  holds the numbers that they stand for, in float32, and a closing window quantises its keys anew.
 * Queries are 12-bit codes; scores, exp2, softmax and the value pass are integers
-  (`docs/contracts.md`, section 4). The lab attends in float32.
+  (`docs/contracts.md`, section 4).
 * Attention received counts in units of 2^-20, that of a decode step with the rounded maximum and
-  sum of the softmax; the lab adds in float32. Tokens that received nearly the same may change
-  places in a chunk, and so another key may be its base.
-* The core reads chunks of a value group together, the lab in the order of their estimates: other
-  roundings of the same sum.
+  sum of the softmax. Tokens that received nearly the same may change places in a chunk, and so
+  another key may be its base.
+
+The lab differs from both:
+
+* It attends in float32, and its keys, and the sums of the prompt, are of float32; to the core, and
+  here to the float reference, keys come in FP16.
+* Its tail holds the numbers that codes stand for, in float32, and a closing window quantises its
+  keys anew; in the other two it keeps the codes of its base keys.
 * Traffic. A closing window is read again, {closing:,} bytes, which the lab leaves out; and the
   scales of its base keys are written key by key, {pairs:,} bytes more than the lab counts. The core
   closes at the end of a step, the lab when the next one begins: one that is due after the last
@@ -120,14 +122,15 @@ def score_rows(facts: dict[str, Any]) -> list[list[str]]:
 
 def gap_rows(facts: dict[str, Any]) -> list[list[str]]:
     """The twin's scores less those in float, a task a row."""
-    table = [["task", "difference", "same token"]]
+    table = [["task", "less the reference", "less the lab", "same token"]]
     for row in facts["rows"]:
         if row["method"] == TWIN:
-            gap, twin = row["over_float"], facts["twin"][row["task"]]
-            name = row["task"]
-            shown = _bits(gap, "+.4f") + " bits" if name == "text" else _points(gap, "+")
+            name, twin = row["task"], facts["twin"][row["task"]]
+            gaps = (row["over_float"], row["over_lab"])
+            bits = [f"{_bits(gap, '+.4f')} bits" for gap in gaps]
+            shown = bits if name == "text" else [_points(gap, "+") for gap in gaps]
             same = f"{twin['same_prediction']:,} of {twin['predictions']:,}"
-            table.append([name, shown, same])
+            table.append([name, *shown, same])
     return table
 
 
