@@ -80,11 +80,12 @@ test: $(ALL) ## Run the tests, but for the slow ones (SEED)
 	@$(PYTEST)
 
 .PHONY: bench
-bench: $(ALL) ## Measure presets x modes x contexts, and DRAM: tables, JSON, picture in build/bench (SEED)
+bench: $(ALL) ## Measure presets x modes x contexts, DRAM, generation: tables, JSON, picture in build/bench (SEED)
 	@$(PY) -m tb.bench --seed "$(SEED)" $(ARGS)
 	@$(PY) -m tb.bench.accelerator --seed "$(SEED)"
 	@$(PY) -m tb.bench.dram --seed "$(SEED)"
 	@$(PY) -m tb.bench.layouts --seed "$(SEED)"
+	@$(PY) -m tb.bench.generation --seed "$(SEED)"
 
 .PHONY: quality
 quality: $(ALL) ## Measure what cache methods cost in quality and traffic (ARGS=--sweep, --full, --publish; --help)

@@ -5,8 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from golden.model.architecture import LanguageModel, LayerTensors, causal_attention
+from golden.model.architecture import (
+    AttentionFunction,
+    LanguageModel,
+    LayerTensors,
+    causal_attention,
+)
 from golden.quality.decode import Traffic, method_attention
 from golden.quality.generate import Generation, check_generation, generate
 from golden.quality.interface import CacheMethod, Prefill
@@ -47,7 +53,8 @@ class Prompt:
         captured: dict[int, LayerTensors] = {}
         model(self._tokens[:, : batch.prompt], captured=captured, attention=causal_attention)
         groups = model.config.kv_heads
-        self._prefills = {
+        #: The prompt by layer.
+        self.prefills = {
             layer: Prefill(
                 query=tensors.query.unflatten(1, (groups, -1)),
                 key=tensors.key,
@@ -76,16 +83,28 @@ class Prompt:
             raise ValueError(
                 f"dense_layers must be 0..{self._model.config.layers}, not {dense_layers!r}"
             )
-        check_generation(generation, self.batch)
         traffic = Traffic()
-        attention = method_attention(method, self._prefills, traffic, dense_layers=dense_layers)
-        if generation == "free":
-            logits = generate(self._model, self.batch, attention)
-        else:
-            rest = slice(self.batch.prompt, self._tokens.shape[1] - 1)
-            positions = torch.arange(rest.start, rest.stop, device=self._tokens.device)
-            logits = self._model(self._tokens[:, rest], positions=positions, attention=attention)
+        attention = method_attention(method, self.prefills, traffic, dense_layers=dense_layers)
+        logits = self.decode(attention, generation=generation)
         return Figures(self.batch.scores(logits), traffic)
+
+    @torch.no_grad()
+    def decode(
+        self, attention: AttentionFunction, *, generation: Generation = "teacher-forced"
+    ) -> Tensor:
+        """Decode the rest of every sequence: logits as `Batch.scores` takes them.
+
+        ``attention`` goes on with every call, from `prefills` on.
+        """
+        check_generation(generation, self.batch)
+        if generation == "free":
+            return generate(self._model, self.batch, attention)
+        rest = slice(self.batch.prompt, self._tokens.shape[1] - 1)
+        positions = torch.arange(rest.start, rest.stop, device=self._tokens.device)
+        logits: Tensor = self._model(
+            self._tokens[:, rest], positions=positions, attention=attention
+        )
+        return logits
 
 
 def evaluate(

@@ -20,14 +20,14 @@ from golden.quality.decode import Traffic
 from golden.quality.evaluate import Figures
 from golden.quality.points import Point
 
-__all__ = ["Records", "Store", "digest"]
+__all__ = ["Records", "Store", "digest", "imported_files"]
 
 #: Modules beside this one that decide the figures of every method.
 _SHARED = ("decode", "evaluate", "generate", "interface", "storage", "tasks")
 STORE = Path(__file__).parents[2] / "build" / "quality" / "store"
 
 
-def _imported(path: Path) -> set[Path]:
+def imported_files(path: Path) -> set[Path]:
     """Files of this repository that a module imports from, itself included; through all levels."""
     found: set[Path] = set()
     waiting = [path]
@@ -51,7 +51,7 @@ def _imported(path: Path) -> set[Path]:
 
 def _sources(method: type) -> list[Path]:
     """Files that decide a figure of ``method``: its module, what that uses, and the lab's own."""
-    files = _imported(Path(inspect.getfile(method)))
+    files = imported_files(Path(inspect.getfile(method)))
     files |= {Path(__file__).with_name(f"{name}.py") for name in _SHARED}
     reference = Path(inspect.getfile(golden.reference)).parent
     model = Path(inspect.getfile(golden.model)).parent

@@ -12,7 +12,7 @@ from golden.reference.cache import (
 )
 from golden.reference.compress import (
     base_keys,
-    dequantise_window,
+    dequantise_chunks,
 )
 from golden.reference.quantiser import query_fold
 from hw.config import AttentionConfig
@@ -85,13 +85,10 @@ def attend(
     if selection is None:
         selection = select_chunks(estimate, config)
 
-    chunk_keys, chunk_values = (x.flatten(-4, -3) for x in dequantise_window(cache.closed, config))
-    chosen = selection[..., None, None]
+    chunk_keys, chunk_values = dequantise_chunks(cache.closed, selection, config)
     tail_keys, tail_values = dequantise_tail(cache.tail, config)
-    keys = torch.cat((tail_keys, torch.take_along_dim(chunk_keys, chosen, -3).flatten(-3, -2)), -2)
-    values = torch.cat(
-        (tail_values, torch.take_along_dim(chunk_values, chosen, -3).flatten(-3, -2)), -2
-    )
+    keys = torch.cat((tail_keys, chunk_keys.flatten(-3, -2)), -2)
+    values = torch.cat((tail_values, chunk_values.flatten(-3, -2)), -2)
 
     score = scores(query, keys)
     maximum = score.amax(-1)

@@ -4,8 +4,8 @@ Every function takes any leading dimensions (sequence, layer, KV head, window), 
 the shapes. ``C`` is the chunk, ``G`` the key group, ``N`` the value group, ``W`` the window.
 """
 
-from dataclasses import dataclass
-from math import sqrt
+from dataclasses import dataclass, replace
+from math import prod, sqrt
 
 import torch
 from torch import Tensor
@@ -179,16 +179,45 @@ def base_keys(window: CompressedWindow) -> Tensor:
 
 def dequantise_window(window: CompressedWindow, config: AttentionConfig) -> tuple[Tensor, Tensor]:
     """``K^`` and ``V^`` of every chunk, base first: two tensors ``[..., chunks, C, d]``."""
-    base = base_keys(window).unsqueeze(-2)
-    deltas = affine_values(window.delta_codes, window.delta_scale, window.delta_minimum)
-    keys = torch.cat((base, base + (deltas * window.delta_mask).flatten(-2)), -2)
-
-    chunks_of_group = config.group_chunks
-    scale = window.value_scale.repeat_interleave(chunks_of_group, -2)
-    minimum = window.value_minimum.repeat_interleave(chunks_of_group, -2)
-    value_base = affine_values(
-        window.value_base.unsqueeze(-1), scale, minimum, config.value_step_ratio
+    each = config.group_chunks
+    scale, minimum = (
+        part.repeat_interleave(each, -2) for part in (window.value_scale, window.value_minimum)
     )
-    others = affine_values(window.value_codes.transpose(-1, -2), scale, minimum)
-    kept = others.transpose(-1, -2) * window.value_mask
+    return _dequantise(replace(window, value_scale=scale, value_minimum=minimum), config)
+
+
+def dequantise_chunks(
+    windows: CompressedWindow, selection: Tensor, config: AttentionConfig
+) -> tuple[Tensor, Tensor]:
+    """``K^`` and ``V^`` of some chunks: two tensors ``[..., k, C, d]``.
+
+    ``windows`` has the windows as last leading dimension; ``selection`` is ``[..., k]``, the number
+    of each chunk among those of all windows.
+    """
+    leading = selection.shape[:-1]
+    lines = selection.reshape(prod(leading), -1)
+    every = torch.arange(len(lines)).unsqueeze(-1)
+
+    def pick(name: str, x: Tensor) -> Tensor:
+        grouped = name in ("value_scale", "value_minimum")
+        index = lines // config.group_chunks if grouped else lines
+        x = x.flatten(len(leading), len(leading) + 1)
+        picked = x.reshape(len(lines), *x.shape[len(leading) :])[every, index]
+        return picked.reshape(*selection.shape, *picked.shape[2:])
+
+    picked = {name: pick(name, part) for name, part in vars(windows).items()}
+    return _dequantise(CompressedWindow(**picked), config)
+
+
+def _dequantise(chunks: CompressedWindow, config: AttentionConfig) -> tuple[Tensor, Tensor]:
+    """Of chunks whose value scales are those of each chunk, ``[..., chunks, d]``."""
+    base = base_keys(chunks).unsqueeze(-2)
+    deltas = affine_values(chunks.delta_codes, chunks.delta_scale, chunks.delta_minimum)
+    keys = torch.cat((base, base + (deltas * chunks.delta_mask).flatten(-2)), -2)
+    scale, minimum = chunks.value_scale, chunks.value_minimum
+    value_base = affine_values(
+        chunks.value_base.unsqueeze(-1), scale, minimum, config.value_step_ratio
+    )
+    others = affine_values(chunks.value_codes.transpose(-1, -2), scale, minimum)
+    kept = others.transpose(-1, -2) * chunks.value_mask
     return keys, torch.cat((value_base.transpose(-1, -2), kept), -2)

@@ -13,8 +13,23 @@ def round_half_up(value: Tensor, shift: Tensor | int) -> Tensor:
     shift = torch.as_tensor(shift, dtype=torch.int64)
     right = shift.clamp(0, 62)
     left = (-shift).clamp(min=0)
-    half = torch.where(right > 0, torch.ones_like(right) << (right - 1).clamp(min=0), 0)
+    half = (torch.ones_like(right) << right) >> 1
     return ((value << left) + half) >> right
+
+
+def shifted_sum(terms: Tensor, shift: Tensor) -> Tensor:
+    """Sum over the first dimension; before a term is added, `round_half_up` shifts what there is.
+
+    ``terms`` is int64 ``[n, ...]``, ``shift`` ``[n, ...]`` broadcasts against it; the shift of the
+    first term shifts nothing.
+    """
+    # Between two shifts other than 0 the terms just add up: a maximum moves rarely.
+    moved = shift[1:].flatten(1).any(-1).nonzero().flatten() + 1
+    first, *others = terms.tensor_split(moved)
+    total = first.sum(0)
+    for part, by in zip(others, shift[moved], strict=True):
+        total = round_half_up(total, by) + part.sum(0)
+    return total
 
 
 def saturate(value: Tensor, bits: int) -> Tensor:

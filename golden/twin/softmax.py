@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from golden.twin.exp2 import exp2_fraction
-from golden.twin.numbers import fp16_fields, round_half_up
+from golden.twin.numbers import fp16_fields, round_half_up, shifted_sum
 from hw.constants import EXP2_FRACTION, PROBABILITY_FRACTION, PROBABILITY_MAX, SHIFT_MAX
 
 
@@ -79,9 +79,7 @@ def softmax(scores: Tensor, present: Tensor, value_scale: Tensor, tail: Tensor) 
     maximum_shift = (running - before).clamp(max=SHIFT_MAX)
     unit_shift = (running - exponent).clamp(max=SHIFT_MAX)
     units = round_half_up(256 * p.sum(-1), unit_shift)
-    total = torch.zeros_like(units[..., 0, :])
-    for unit in range(units.shape[-2]):
-        total = round_half_up(total, maximum_shift[..., unit, :]) + units[..., unit, :]
+    total = shifted_sum(units.movedim(-2, 0), maximum_shift.movedim(-2, 0))
 
     _, mantissa, scale_exponent = fp16_fields(torch.where(present, value_scale, 0))
     largest = scale_exponent.amax(-1)

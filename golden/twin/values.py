@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from golden.reference import CompressedWindow
-from golden.twin.numbers import round_half_up, saturate
+from golden.twin.numbers import round_half_up, saturate, shifted_sum
 from golden.twin.scale_bank import scale_bank
 from hw.config import AttentionConfig
 from hw.constants import SCALED_BITS, TAIL_VALUE_SHIFT
@@ -60,8 +60,5 @@ def accumulate(contributions: Tensor, maximum_shift: Tensor, unit_shift: Tensor)
     ``contributions`` is ``[units, rows, d]``, signed 46 bits; the shifts are ``[units, rows]``,
     0 to 63, both 0 for the first unit.
     """
-    total = torch.zeros_like(contributions[0])
-    for unit, y in enumerate(contributions):
-        total = round_half_up(total, maximum_shift[unit][:, None])
-        total = total + round_half_up(y, unit_shift[unit][:, None])
-    return total
+    aligned = round_half_up(contributions, unit_shift.unsqueeze(-1))
+    return shifted_sum(aligned, maximum_shift.unsqueeze(-1))

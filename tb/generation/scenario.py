@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from golden.captured import captured_tensors, check_model
 from golden.generation import Generation, generate
@@ -30,25 +31,31 @@ def spans(config: AttentionConfig) -> list[tuple[int, int]]:
     ]
 
 
-def tensors_of(config: AttentionConfig, seed: int) -> tuple[list[Tensors], str]:
+def tensors_of(
+    config: AttentionConfig, seed: int, sequences: Sequence[tuple[int, int]], layer: int
+) -> tuple[list[Tensors], str]:
     """The tensors of each sequence, and where they come from.
+
+    Parameters
+    ----------
+    sequences
+        The last context of each, and its KV head.
+    layer
+        Of the trained model, if the tensors are captured.
 
     Raises
     ------
     ConfigError
         The contexts are long and the shape is not the trained model's.
     """
-    lengths = [last for _, last in spans(config)]
     if has_model_shape(config):
         captured = capture("mixed")
         check_model(captured, config)
         heads = [
-            captured_tensors(
-                captured, config, layer=LAYER, kv_head=i % config.kv_heads, context=last
-            )
-            for i, last in enumerate(lengths)
+            captured_tensors(captured, config, layer=layer, kv_head=head, context=last)
+            for last, head in sequences
         ]
-        return heads, f"captured from layer {LAYER} of the trained model"
+        return heads, f"captured from layer {layer} of the trained model"
     if config.max_context > SHORT_CONTEXT:
         raise ConfigError(
             f"max_context must be at most {SHORT_CONTEXT} in another shape than the trained "
@@ -56,15 +63,29 @@ def tensors_of(config: AttentionConfig, seed: int) -> tuple[list[Tensors], str]:
         )
     kinds = ("random", "sink", "outlier_channels")
     made = [
-        CASES[kind](config, last, seed + i)
-        for i, (kind, last) in enumerate(zip(kinds, lengths, strict=True))
+        CASES[kinds[i % len(kinds)]](config, last, seed + i)
+        for i, (last, _) in enumerate(sequences)
     ]
     return made, "synthetic"
 
 
-def make_generation(config: AttentionConfig, seed: int) -> tuple[Generation, str]:
-    """The steps of the sequences in random order, and where their tensors come from."""
-    tensors, source = tensors_of(config, seed)
-    order = [i for i, (prompt, last) in enumerate(spans(config)) for _ in range(last - prompt)]
+def make_generation(
+    config: AttentionConfig, seed: int, layer: int | None = None
+) -> tuple[Generation, str]:
+    """The steps of the sequences in random order, and where their tensors come from.
+
+    Parameters
+    ----------
+    layer
+        Of the trained model: each sequence for every KV head. If not given, `LAYER`, and the KV
+        heads take turns.
+    """
+    if layer is None:
+        lives = [(*span, i % config.kv_heads) for i, span in enumerate(spans(config))]
+    else:
+        lives = [(*span, head) for span in spans(config) for head in range(config.kv_heads)]
+    sequences = [(last, head) for _, last, head in lives]
+    tensors, source = tensors_of(config, seed, sequences, LAYER if layer is None else layer)
+    order = [i for i, (prompt, last, _) in enumerate(lives) for _ in range(last - prompt)]
     random.Random(seed).shuffle(order)
-    return generate(tensors, [prompt for prompt, _ in spans(config)], order, config), source
+    return generate(tensors, [prompt for prompt, _, _ in lives], order, config), source

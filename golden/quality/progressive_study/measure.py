@@ -65,7 +65,7 @@ class StudyPrompt(Prompt):
         logits = self._model(
             self._tokens[:, rest],
             positions=torch.arange(rest.start, rest.stop),
-            attention=study_attention(variant, self._prefills, counts, store),
+            attention=study_attention(variant, self.prefills, counts, store),
         )
         return self.batch.scores(logits), counts
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from hw.cores.decode_core import DEFAULT_LANES
-from tb.bench.generation.measure import IMPORTS, LATENCY, measure_import, measure_steps
+from tb.bench.generation.measure import IMPORTS, LATENCY, STEPS, measure_import, measure_steps
 from tb.bench.generation.table import document, import_rows, markdown_table, step_rows
 from tb.bench.keep import keep
 from tb.harness import HarnessError
@@ -25,7 +25,6 @@ LABELS = {
     "derived": "arithmetic on counts",
     "area": "synthesised, NAND2 equivalents",
 }
-STEPS = ("tiny", "lm")
 
 
 @click.command()
@@ -41,7 +40,7 @@ def main(seed: int, publish: bool, output: Path) -> None:
     """Simulate steps and imports; write JSON and a page. The area is that of results/."""
     console = Console(highlight=False)
     try:
-        steps = [measure_steps(name, seed) for name in track(STEPS, "steps", console=console)]
+        steps = [measure_steps(*point, seed) for point in track(STEPS, "steps", console=console)]
         imports = [
             measure_import(name, tokens, seed)
             for name, tokens in track(IMPORTS, "imports", console=console)

@@ -16,13 +16,18 @@ from tb.generation.scenario import make_generation
 
 #: Presets and tokens of the prompts that are imported.
 IMPORTS = (("tiny", 160), ("lm", 512), ("paper", 512))
+#: Presets whose steps are measured, and the layer of the trained model; None for synthetic tensors.
+STEPS: tuple[tuple[str, int | None], ...] = (
+    ("tiny", None),
+    *(("lm", layer) for layer in range(preset("lm").layers)),
+)
 #: Cycles from a request to its first beat, and to the end of a write.
 LATENCY = 60
 
 
-def measure_steps(name: str, seed: int) -> dict[str, Any]:
-    """The test ``generate_kv``: decode steps of several sequences."""
-    golden, source = make_generation(preset(name), seed)
+def measure_steps(name: str, layer: int | None, seed: int) -> dict[str, Any]:
+    """Decode steps as in the test ``generate_kv``; of a layer, with every KV head."""
+    golden, source = make_generation(preset(name), seed, layer)
     found = run_generation(golden, seed=seed, memory={"latency_min": LATENCY}, driver="native")
     return make_report(golden, found, source, seed)
 

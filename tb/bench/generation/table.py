@@ -56,22 +56,33 @@ def markdown_table(rows: list[list[str]]) -> str:
 
 
 def step_rows(steps: list[dict[str, Any]]) -> list[list[str]]:
-    """One row per preset."""
+    """One row per preset and layer, and the mean over the layers of a preset that has several."""
     rows = [["preset", "steps", "sequences", "cycles a step", "traffic", "written", "a window"]]
-    for point in steps:
-        measured, derived = point["measured"], point["derived"]
-        rows.append(
-            [
-                f"`{point['preset']}`, {point['tensors']}",
-                str(measured["steps"]),
-                str(measured["sequences"]),
-                f"{derived['cycles_per_step']:,.0f}",
-                f"{derived['traffic']:.1%}",
-                f"{derived['written_share']:.2%} of it",
-                f"{derived['cycles_per_window']:,.0f} cycles",
-            ]
-        )
+    for name in dict.fromkeys(point["preset"] for point in steps):
+        layers = [point for point in steps if point["preset"] == name]
+        rows += [_step_row(f"`{name}`, {point['tensors']}", [point]) for point in layers]
+        if len(layers) > 1:
+            rows.append(_step_row(f"`{name}`, mean of {len(layers)} layers", layers))
     return rows
+
+
+def _step_row(name: str, points: list[dict[str, Any]]) -> list[str]:
+    """All steps of ``points`` together."""
+
+    def total(figure: str, label: str = "measured") -> int:
+        return sum(point[label][figure] for point in points)
+
+    steps, written = total("steps"), total("bytes_written")
+    moved = total("bytes_read") + written
+    return [
+        name,
+        str(steps),
+        str(total("sequences")),
+        f"{total('cycles') / steps:,.0f}",
+        f"{moved / total('dense16_bytes', 'derived'):.1%}",
+        f"{written / moved:.2%} of it",
+        f"{total('busy') / max(1, total('windows_closed')):,.0f} cycles",
+    ]
 
 
 def import_rows(imports: list[dict[str, Any]]) -> list[list[str]]:

@@ -98,7 +98,7 @@ def small() -> tuple[LanguageModel, Batch]:
 
 
 def attention(prompt: Prompt, method: CacheMethod) -> AttentionFunction:
-    return method_attention(method, prompt._prefills, Traffic())
+    return method_attention(method, prompt.prefills, Traffic())
 
 
 def test_it_is_greedy_decoding(small: tuple[LanguageModel, Batch]) -> None:
