@@ -13,11 +13,11 @@ from rich.progress import track
 from hw.config import ConfigError, preset
 from hw.formats import Mode, modes
 from tb.attention.runner import Mismatch
+from tb.bench.options import failing, run_options
 from tb.bench.picture import draw
 from tb.bench.points import JOBS, LATENCY, Point, measure, with_speedup
 from tb.bench.table import console_table, markdown_table
 from tb.harness import HarnessError
-from tb.harness.files import REPOSITORY
 
 #: Contexts of the presets that are measured by default.
 DEFAULT_CONTEXTS = {
@@ -37,13 +37,7 @@ LABELS = {
 @click.option("--preset", "presets", multiple=True, metavar="NAME", help="Else lm and the paper's.")
 @click.option("--mode", "wanted", multiple=True, type=click.Choice([m.name.lower() for m in Mode]))
 @click.option("--context", "contexts", multiple=True, type=click.IntRange(min=1))
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=1, show_default=True)
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=REPOSITORY / "build" / "bench",
-    help="Directory for bench.json, bench.md and bench.svg; build/bench if not given.",
-)
+@run_options("bench.json, bench.md and bench.svg")
 def main(
     presets: tuple[str, ...],
     wanted: tuple[str, ...],
@@ -63,15 +57,13 @@ def main(
         ]
         for point in points:
             point.config.check_cache(point.context, point.config.head_dim)
-        found = with_speedup(
-            [measure(point, seed) for point in track(points, "points", console=console)]
-        )
+        with failing(console, HarnessError, Mismatch):
+            found = with_speedup(
+                [measure(point, seed) for point in track(points, "points", console=console)]
+            )
     except ConfigError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
-    except (HarnessError, Mismatch) as error:
-        console.print(f"[bold red]FAILED[/] {error}", markup=True)
-        sys.exit(1)
     output.mkdir(parents=True, exist_ok=True)
     facts = {"labels": LABELS, "jobs": JOBS, "memory_latency": LATENCY, "points": found}
     (output / "bench.json").write_text(json.dumps(facts, indent=1) + "\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import click
@@ -15,6 +14,7 @@ from tb.attention.runner import Mismatch
 from tb.bench.accelerator.points import Point, find_point, measure, with_projections
 from tb.bench.accelerator.table import document, markdown_table
 from tb.bench.keep import keep
+from tb.bench.options import failing, publish_option, run_options
 from tb.harness import HarnessError
 from tb.harness.files import REPOSITORY
 
@@ -37,20 +37,14 @@ LABELS = {
 
 
 @click.command()
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=1, show_default=True)
+@run_options("attention_dram.json and .md")
 @click.option("--wide", is_flag=True, help="Also four slices on four channels.")
 @click.option(
     "--reuse",
     is_flag=True,
     help="Take what results/ has of the same configuration and seed, and measure the others only.",
 )
-@click.option("--publish", is_flag=True, help="Keep the figures in results/ and docs/.")
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=REPOSITORY / "build" / "bench",
-    help="Directory for attention_dram.json and .md; build/bench if not given.",
-)
+@publish_option
 def main(seed: int, wide: bool, reuse: bool, publish: bool, output: Path) -> None:
     """Measure bytes and bandwidth at the DRAM pins; write JSON and a table.
 
@@ -60,16 +54,13 @@ def main(seed: int, wide: bool, reuse: bool, publish: bool, output: Path) -> Non
     console = Console(highlight=False)
     points = [*POINTS, *(WIDE if wide else ())]
     known = json.loads(RESULT.read_text())["points"] if reuse else []
-    try:
+    with failing(console, HarnessError, Mismatch):
         found = with_projections(
             [
                 find_point(point, seed, known) or measure(point, seed)
                 for point in track(points, "points", console=console)
             ]
         )
-    except (HarnessError, Mismatch) as error:
-        console.print(f"[bold red]FAILED[/] {error}", markup=True)
-        sys.exit(1)
     facts = {"labels": LABELS, "points": found}
     written = keep(facts, document, output=output, results=RESULT, docs=DOCUMENT, publish=publish)
     console.print(markdown_table(found), soft_wrap=True)

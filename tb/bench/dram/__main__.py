@@ -14,11 +14,11 @@ from hw.memory.dram import standard_names
 from tb.bench.dram.gaps import RunTooShort
 from tb.bench.dram.measure import INTERVALS, measure
 from tb.bench.dram.points import CASES, POINTS
-from tb.bench.dram.publish import publish
+from tb.bench.dram.publish import publish as copy_figures
 from tb.bench.dram.table import console_table, idle_table, markdown_table
 from tb.bench.dram.traffic import WrongAnswer
+from tb.bench.options import failing, publish_option, run_options
 from tb.harness import HarnessError
-from tb.harness.files import REPOSITORY
 
 LABELS = {
     "measured": "counted in the simulation of the emitted Verilog against the device model",
@@ -35,7 +35,7 @@ LABELS = {
     "--standard", "standards", multiple=True, type=click.Choice(standard_names()), help="Else all."
 )
 @click.option("--case", "cases", multiple=True, type=click.Choice(CASES), help="Else all.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=1, show_default=True)
+@run_options("dram.json and dram.md")
 @click.option(
     "--intervals",
     type=click.IntRange(min=1),
@@ -43,20 +43,14 @@ LABELS = {
     show_default=True,
     help="tREFI that a figure covers; multiples of 3 hold as many refreshes as are due.",
 )
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=REPOSITORY / "build" / "bench",
-    help="Directory for dram.json and dram.md; build/bench if not given.",
-)
-@click.option("--publish", "publishing", is_flag=True, help="Write results/ and docs/ as well.")
+@publish_option
 def main(
     standards: tuple[str, ...],
     cases: tuple[str, ...],
     seed: int,
     intervals: int,
     output: Path,
-    publishing: bool,
+    publish: bool,
 ) -> None:
     """Measure the DRAM controller at the pins, refresh on; write JSON and tables."""
     console = Console(highlight=False)
@@ -70,21 +64,17 @@ def main(
         sys.exit(2)
     output.mkdir(parents=True, exist_ok=True)
     found = []
-    try:
+    with failing(console, HarnessError, WrongAnswer, RunTooShort):
         for point in track(points, "DRAM figures", console=console):
             found.append(measure(point, seed, intervals=intervals))
             facts = {"labels": LABELS, "intervals": intervals, "points": found}
             # After each, since a run takes many minutes.
             (output / "dram.json").write_text(json.dumps(facts, indent=1) + "\n")
             (output / "dram.md").write_text(markdown_table(found) + "\n" + idle_table(found))
-    except (HarnessError, WrongAnswer, RunTooShort) as error:
-        console.print("[bold red]FAILED[/]", end=" ")
-        console.print(str(error), markup=False)
-        sys.exit(1)
     console.print(console_table(found))
     console.print(f"{output / 'dram.json'}, dram.md")
-    if publishing:
-        console.print(publish(output / "dram.json"))
+    if publish:
+        console.print(copy_figures(output / "dram.json"))
 
 
 if __name__ == "__main__":

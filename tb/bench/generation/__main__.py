@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import click
@@ -14,6 +13,7 @@ from hw.cores.decode_core import DEFAULT_LANES
 from tb.bench.generation.measure import IMPORTS, LATENCY, STEPS, measure_import, measure_steps
 from tb.bench.generation.table import document, import_rows, markdown_table, step_rows
 from tb.bench.keep import keep
+from tb.bench.options import failing, publish_option, run_options
 from tb.harness import HarnessError
 from tb.harness.files import REPOSITORY
 
@@ -28,27 +28,17 @@ LABELS = {
 
 
 @click.command()
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=1, show_default=True)
-@click.option("--publish", is_flag=True, help="Keep the figures in results/ and docs/.")
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=REPOSITORY / "build" / "bench",
-    help="Directory for generation.json and .md; build/bench if not given.",
-)
+@run_options("generation.json and .md")
+@publish_option
 def main(seed: int, publish: bool, output: Path) -> None:
     """Simulate steps and imports; write JSON and a page. The area is that of results/."""
     console = Console(highlight=False)
-    try:
+    with failing(console, HarnessError):
         steps = [measure_steps(*point, seed) for point in track(STEPS, "steps", console=console)]
         imports = [
             measure_import(name, tokens, seed)
             for name, tokens in track(IMPORTS, "imports", console=console)
         ]
-    except HarnessError as error:
-        console.print("[bold red]FAILED[/]", end=" ")
-        console.print(str(error), markup=False)
-        sys.exit(1)
     facts = {
         "labels": LABELS,
         "latency": LATENCY,

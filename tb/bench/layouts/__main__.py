@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -13,6 +12,7 @@ from tb.bench.keep import keep
 from tb.bench.layouts.measure import POINTS, measure
 from tb.bench.layouts.replay import WrongTraffic
 from tb.bench.layouts.table import document, markdown_table
+from tb.bench.options import failing, publish_option, run_options
 from tb.harness import HarnessError
 from tb.harness.files import REPOSITORY
 
@@ -28,25 +28,15 @@ LABELS = {
 
 
 @click.command()
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=1, show_default=True)
-@click.option("--publish", is_flag=True, help="Keep the figures in results/ and docs/.")
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=REPOSITORY / "build" / "bench",
-    help="Directory for layouts.json and .md; build/bench if not given.",
-)
+@run_options("layouts.json and .md")
+@publish_option
 def main(seed: int, publish: bool, output: Path) -> None:
     """Measure bytes and clocks of every layout; write JSON and a table."""
     console = Console(highlight=False)
     found = []
-    try:
+    with failing(console, HarnessError, WrongTraffic):
         for point in track(POINTS, "layouts", console=console):
             found += measure(point, seed)
-    except (HarnessError, WrongTraffic) as error:
-        console.print("[bold red]FAILED[/]", end=" ")
-        console.print(str(error), markup=False)
-        sys.exit(1)
     facts = {"labels": LABELS, "points": found}
     written = keep(facts, document, output=output, results=RESULT, docs=DOCUMENT, publish=publish)
     console.print(markdown_table(found), soft_wrap=True)
