@@ -49,6 +49,7 @@ def run_generation(
     seed: int = 1,
     stall: Stall = 0.0,
     waits: bool = True,
+    shared: bool = False,
     memory: Mapping[str, int | str] | None = None,
     reset_at: int | None = None,
     waves: bool = False,
@@ -62,6 +63,8 @@ def run_generation(
         Probability of a stall per cycle on every stream of the core.
     waits
         Whether the jobs begin when all prompts are imported, or at once.
+    shared
+        Whether reads and writes share one port of the memory.
     memory
         Options of the memory model without their prefix.
 
@@ -99,7 +102,7 @@ def run_generation(
             "completion": len(steps),
             "imported": len(golden.prompts),
         },
-        settings={"prompts": len(golden.prompts) if waits else 0},
+        settings={"prompts": len(golden.prompts) if waits else 0, "shared": int(shared)},
         observe=["beats_read", "beats_written", *events],
         stall=stall,
         seed=seed,

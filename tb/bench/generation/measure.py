@@ -28,12 +28,19 @@ def measure_steps(name: str, seed: int) -> dict[str, Any]:
 
 
 def measure_import(name: str, tokens: int, seed: int) -> dict[str, Any]:
-    """A prompt of ``tokens`` tokens, imported into an empty cache, and one step after it."""
+    """A prompt of ``tokens`` tokens, imported into an empty cache, and one step after it.
+
+    Once with a port for reads and one for writes, once with one port for both.
+    """
     config = _roomy(preset(name))
     make = CASES["random"] if name == "tiny" else fitted
     golden = generate([make(config, tokens + 1, seed)], [tokens], [0], config, imported=[0])
-    found = run_generation(golden, seed=seed, memory={"latency_min": LATENCY}, driver="native")
-    cycles = found.run.first_output_cycle["imported"]
+    cycles = {}
+    for ports, shared in (("cycles", False), ("cycles_of_one_port", True)):
+        found = run_generation(
+            golden, seed=seed, shared=shared, memory={"latency_min": LATENCY}, driver="native"
+        )
+        cycles[ports] = found.run.first_output_cycle["imported"]
     layout = KVFormat(config)
     # What the step after the import moved is not the import's.
     step = golden.steps[0]
@@ -46,10 +53,12 @@ def measure_import(name: str, tokens: int, seed: int) -> dict[str, Any]:
         "preset": name,
         "config_hash": f"0x{config.config_hash:08x}",
         "seed": seed,
-        "measured": {"tokens": tokens, "cycles": cycles, "windows": closed, **counts},
+        "measured": {"tokens": tokens, **cycles, "windows": closed, **counts},
         "derived": {
-            "cycles_per_token": cycles / tokens,
+            **{f"{ports}_per_token": count / tokens for ports, count in cycles.items()},
             "cycles_per_window": counts["busy"] / closed,
+            "read_per_token": read / tokens,
+            "written_per_token": counts["beats_written"] / tokens,
             "beats_per_token": (read + counts["beats_written"]) / tokens,
         },
     }
