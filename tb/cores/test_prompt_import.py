@@ -372,7 +372,9 @@ def test_writes_that_take_long(seed: int) -> None:
     check([Prompt(tokens=4 * CONFIG.window)], seed, longest=50, max_cycles=9000)
 
 
-@pytest.mark.parametrize("status", [Status.MEMORY_ERROR, Status.SCALE_NOT_FINITE])
+@pytest.mark.parametrize(
+    "status", [Status.MEMORY_ERROR, Status.SCALE_NOT_FINITE], ids=lambda status: status.name
+)
 @pytest.mark.parametrize("bad", [0, 1, 2])
 def test_a_window_fails_beside_tokens(bad: int, status: Status, seed: int) -> None:
     """All goes on to the end, which tells it."""
