@@ -175,24 +175,25 @@ class DecodeCore(wiring.Component):
         connect(m, finish.pieces, builder.pieces)
         connect(m, appender.bursts, tokens.bursts[0])
         connect(m, builder.bursts, saliencies.bursts[0])
-        # What was sent is written when the writer is idle.
-        sent = [Signal(name=f"sent_{name}") for name in ("job", "prompt", "saliency")]
+        # What was sent is written when the writer is idle; tokens of prompts follow each other, so
+        # that it need not be, and the import asks by a fence.
+        sent = [Signal(name=f"sent_{name}") for name in ("job", "saliency")]
         share = self._share
         appended = appender.bursts.valid & appender.bursts.ready & appender.bursts.payload.last
         saved = builder.bursts.valid & builder.bursts.ready & builder.bursts.payload.last
-        # A prompt's token stays written until the next one: padding of its record may come later.
-        next_token = prompts.token.valid & prompts.token.ready
-        for waits, event, writer, written, over in (
-            (sent[0], appended & (share.of == JOBS), tokens, admission.appended, None),
-            (sent[1], appended & (share.of == PROMPTS), tokens, prompts.written, next_token),
-            (sent[2], saved, saliencies, finish.written, None),
+        for waits, event, writer, written in (
+            (sent[0], appended & (share.of == JOBS), tokens, admission.appended),
+            (sent[1], saved, saliencies, finish.written),
         ):
             m.d.comb += written.eq(waits & writer.idle)
             with m.If(event):
                 m.d.sync += waits.eq(1)
-            with m.Elif(written if over is None else over):
+            with m.Elif(written):
                 m.d.sync += waits.eq(0)
         m.d.comb += [
+            prompts.appended.eq(appended & (share.of == PROMPTS)),
+            tokens.fence.eq(prompts.fence),
+            prompts.fenced.eq(tokens.fenced),
             share.ended.eq(appended),
             share.written.eq(admission.appended),
             finish.failed.eq(saliencies.failed),

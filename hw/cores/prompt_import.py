@@ -1,6 +1,6 @@
 """A prompt becomes a cache: its tokens are read, appended, and compressed window by window."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -16,6 +16,8 @@ from hw.memory.port import ADDRESS_BITS, memory_port
 #: What comes first of a token's record; the rest of the beat is not looked at.
 _HEADER = data.StructLayout({"value_scale": FP16_BITS, "zero": 16, "saliency": SALIENCY_BITS})
 _COUNT_BITS = 16
+#: Tokens that have left the appender; of those, what a fence is behind, and what is written.
+_PROGRESS = ("appended_tokens", "fenced_tokens", "written_tokens")
 
 
 #: A prompt, or a part of one.
@@ -38,10 +40,11 @@ IMPORTED = data.StructLayout({"status": Status, "tokens": _COUNT_BITS})
 
 
 class PromptImport(wiring.Component):
-    """Appends the tokens of a prompt, and closes each window when the next one is complete.
+    """Appends the tokens of a prompt, and closes each window beside the tokens of the next one.
 
-    The pace is that of the appender, as records are read ahead: about 90 cycles a token with
-    ``head_dim`` 128; a window that closes adds its own cycles.
+    The pace is that of the slowest: the appender, the closer of windows, and the memory, as records
+    are read ahead: an appender that never waits gets a beat a cycle, less 1 cycle a token. A token
+    waits only for the window whose place in the ring it takes, two windows before its own.
 
     Parameters
     ----------
@@ -53,17 +56,21 @@ class PromptImport(wiring.Component):
     -------
     prompt : In(stream of PROMPT)
     imported : Out(stream of `IMPORTED`)
-        ``OK``; ``MEMORY_ERROR`` or ``SCALE_NOT_FINITE`` of a token or a window, after which the
-        cache must not be used; ``CONTEXT_RANGE`` (no token, or more than the cache can have) or
-        ``ADDRESS_RANGE`` (an address is not on a burst), and nothing was accessed.
+        ``OK``; ``MEMORY_ERROR`` of any token or window, else ``SCALE_NOT_FINITE``, after which the
+        cache must not be used, though all tokens were appended and all windows closed;
+        ``CONTEXT_RANGE`` (no token, or more than the cache can have) or ``ADDRESS_RANGE`` (an
+        address is not on a burst), and nothing was accessed.
     memory : Out(memory_port)
         Reads the records.
     token, token_beats : Out(stream)
         To the appender.
-    written : In(1)
-        The last token that was sent is written, and all before it: from then on until the next one.
+    appended : In(1)
+        For a cycle: the last burst of the next token is on its way to the memory.
+    fence : Out(1), fenced : In(1)
+        Of the writer of these bursts, as of `RecordWriter`.
     not_finite, failed : In(1)
-        For a cycle, before ``written``: a number of a token is not finite; a write failed.
+        For a cycle, before ``appended``: a number of a token is not finite; for a cycle, before it
+        is fenced: a write failed.
     window, answer : stream
         To the closer of windows and back.
     counters
@@ -82,7 +89,9 @@ class PromptImport(wiring.Component):
                 "memory": Out(memory_port(reading_config(config))),
                 "token": Out(stream.Signature(token_layout(config))),
                 "token_beats": Out(stream.Signature(BEAT_BITS)),
-                "written": In(1),
+                "appended": In(1),
+                "fence": Out(1),
+                "fenced": In(1),
                 "not_finite": In(1),
                 "failed": In(1),
                 "window": Out(stream.Signature(window_layout(config))),
@@ -97,7 +106,7 @@ class PromptImport(wiring.Component):
         connect(m, fetch.memory, flipped(self.memory))
         record = KVFormat(config).prompt_record_bytes
         prompt, status = Signal(PROMPT), Signal(Status)
-        #: Tokens that are asked for, and those that are appended.
+        #: Tokens that are asked for, and those that the appender has.
         asked, count = Signal(_COUNT_BITS), Signal(_COUNT_BITS)
         source = Signal(ADDRESS_BITS)
         active = Signal()
@@ -113,11 +122,13 @@ class PromptImport(wiring.Component):
         header = Signal(_HEADER)
         record_beats = config.head_dim * (FP16_BITS + config.tail_value_bits) // BEAT_BITS
         beat = Signal(range(record_beats + 1))
-        context = Signal(_COUNT_BITS + 1)
         position = prompt.first + count
         window_shift = config.window.bit_length() - 1
+        #: Windows of the cache that are closed, and how many will be.
+        closed = Signal.like(self.window.payload.window)
+        target = Signal(range(window_count(config) + 1))
+        written = self._written(m, active)
         m.d.comb += [
-            context.eq(position + 1),
             self.token.payload.tail_address.eq(prompt.tail_address),
             self.token.payload.place.eq(position[: window_shift + 1]),
             self.token.payload.value_scale.eq(header.value_scale),
@@ -127,23 +138,47 @@ class PromptImport(wiring.Component):
             self.window.payload.base_address.eq(prompt.base_address),
             self.window.payload.chunk_address.eq(prompt.chunk_address),
             self.window.payload.tail_address.eq(prompt.tail_address),
-            self.window.payload.window.eq((context >> window_shift) - 2),
+            self.window.payload.window.eq(closed),
             self.imported.payload.status.eq(status),
             self.imported.payload.tokens.eq(count),
         ]
-        windows = context >> window_shift
-        due = (context[:window_shift] == 0) & (windows >= 2)
-        due &= windows - 2 < window_count(config)
         aligned = ~(
             prompt.source_address | prompt.base_address | prompt.chunk_address | prompt.tail_address
         )[: (BURST_BYTES - 1).bit_length()].any()
         taken = beats.valid & beats.ready
         spoilt = self.failed | (taken & beats.payload.error)
+        answer = self.answer
+        answered = answer.valid & answer.ready
+        spoilt |= answered & (answer.payload.status == Status.MEMORY_ERROR)
         with m.If(spoilt):
             m.d.sync += status.eq(Status.MEMORY_ERROR)
-        with m.Elif(self.not_finite & (status == Status.OK)):
-            m.d.sync += status.eq(Status.SCALE_NOT_FINITE)
+        with m.Elif(status == Status.OK):
+            with m.If(self.not_finite):
+                m.d.sync += status.eq(Status.SCALE_NOT_FINITE)
+            with m.Elif(answered):
+                m.d.sync += status.eq(answer.payload.status)
 
+        complete = (prompt.first + written) >> window_shift
+        with m.FSM(name="windows"):
+            with m.State("WAIT"):
+                with m.If(active & (closed != target) & (complete > closed)):
+                    m.next = "WINDOW"
+            with m.State("WINDOW"):
+                m.d.comb += self.window.valid.eq(1)
+                with m.If(self.window.ready):
+                    m.next = "ANSWER"
+            with m.State("ANSWER"):
+                m.d.comb += answer.ready.eq(1)
+                with m.If(answer.valid):
+                    m.d.sync += closed.eq(closed + 1)
+                    m.next = "WAIT"
+
+        def closable(tokens: Value) -> Value:
+            """Windows that have another one behind them."""
+            windows = tokens >> window_shift
+            return Mux(windows == 0, 0, windows - 1)
+
+        all_closable = closable(prompt.first + prompt.tokens)
         with m.FSM():
             with m.State("PROMPT"):
                 m.d.comb += self.prompt.ready.eq(1)
@@ -165,7 +200,18 @@ class PromptImport(wiring.Component):
                 with m.Elif(~aligned):
                     m.d.sync += status.eq(Status.ADDRESS_RANGE)
                 with m.Else():
-                    m.d.sync += active.eq(1)
+                    m.d.sync += [
+                        active.eq(1),
+                        closed.eq(closable(prompt.first)),
+                        # The last window of all stays open.
+                        target.eq(
+                            Mux(
+                                all_closable > window_count(config),
+                                window_count(config),
+                                all_closable,
+                            )
+                        ),
+                    ]
                     m.next = "HEADER"
             with m.State("HEADER"):
                 m.d.comb += beats.ready.eq(1)
@@ -173,8 +219,9 @@ class PromptImport(wiring.Component):
                 with m.If(beats.valid):
                     m.next = "TOKEN"
             with m.State("TOKEN"):
-                m.d.comb += self.token.valid.eq(1)
-                with m.If(self.token.ready):
+                # Its place in the ring is free.
+                m.d.comb += self.token.valid.eq((position >> window_shift) <= closed + 1)
+                with m.If(self.token.valid & self.token.ready):
                     m.next = "BEATS"
             with m.State("BEATS"):
                 # Padding behind the last beat is dropped.
@@ -185,33 +232,13 @@ class PromptImport(wiring.Component):
                 with m.If(taken):
                     m.d.sync += beat.eq(beat - (beat != 0))
                     with m.If(beats.payload.last):
-                        m.next = "NEXT"
-            with m.State("NEXT"):
-                m.d.comb += self.tokens.event.eq(1)
-                m.next = "HEADER"
-                with m.If(due | (count + 1 == prompt.tokens)):
-                    m.next = "WRITTEN"
-                with m.Else():
-                    m.d.sync += count.eq(count + 1)
+                        m.d.comb += self.tokens.event.eq(1)
+                        m.d.sync += count.eq(count + 1)
+                        m.next = "HEADER"
+                        with m.If(count + 1 == prompt.tokens):
+                            m.next = "WRITTEN"
             with m.State("WRITTEN"):
-                with m.If(self.written):
-                    m.next = "COUNT"
-                    with m.If(due):
-                        m.next = "WINDOW"
-            with m.State("WINDOW"):
-                m.d.comb += self.window.valid.eq(1)
-                with m.If(self.window.ready):
-                    m.next = "CLOSED"
-            with m.State("CLOSED"):
-                m.d.comb += self.answer.ready.eq(1)
-                with m.If(self.answer.valid):
-                    with m.If(status == Status.OK):
-                        m.d.sync += status.eq(self.answer.payload.status)
-                    m.next = "COUNT"
-            with m.State("COUNT"):
-                m.d.sync += count.eq(count + 1)
-                m.next = "HEADER"
-                with m.If(count + 1 == prompt.tokens):
+                with m.If((written == prompt.tokens) & (closed == target)):
                     m.d.sync += active.eq(0)
                     m.next = "END"
             with m.State("END"):
@@ -219,3 +246,17 @@ class PromptImport(wiring.Component):
                 with m.If(self.imported.ready):
                     m.next = "PROMPT"
         return m
+
+    def _written(self, m: Module, active: Value) -> Signal:
+        """Tokens of the prompt that are in the memory, found by one fence after the other."""
+        appended, before_fence, written = (Signal(_COUNT_BITS, name=name) for name in _PROGRESS)
+        m.d.comb += self.fence.eq(active & self.fenced & (appended != before_fence))
+        with m.If(self.fenced):
+            m.d.sync += written.eq(before_fence)
+        with m.If(self.fence):
+            m.d.sync += before_fence.eq(appended)
+        with m.If(~active):
+            m.d.sync += [x.eq(0) for x in (appended, before_fence, written)]
+        with m.Elif(self.appended):
+            m.d.sync += appended.eq(appended + 1)
+        return written

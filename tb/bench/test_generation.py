@@ -71,4 +71,8 @@ def test_figures_add_up() -> None:
     assert imported["measured"]["windows"] == 2
     # 160 B of source and 160 of tail a token, and what the two windows read and write.
     assert 20 < imported["derived"]["beats_per_token"] < 45
+    # Each port gives a beat a cycle at most.
+    steady = imported["derived"]["steady"]
+    assert max(steady["read_per_token"], steady["written_per_token"]) <= steady["cycles_per_token"]
+    assert steady["over_beats"] >= 0
     assert len(step_rows([steps])) == len(import_rows([imported])) == 2

@@ -1,4 +1,4 @@
-"""Tokens of prompts and windows that close, from records in memory; what fails or is refused."""
+"""Tokens of prompts, and windows that close beside them; what fails or is refused."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ RECORD = KVFormat(CONFIG).prompt_record_bytes
 RECORD_BEATS = RECORD // BEAT_BYTES
 #: Beats of key and value; the header comes before them, padding behind.
 BEATS = CONFIG.head_dim * (16 + CONFIG.tail_value_bits) // 8 // BEAT_BYTES
+#: Tokens that the appender holds.
+UNDER_WAY = 3
 #: Regions of a cache.
 CACHE = ("base_address", "chunk_address", "tail_address")
 
@@ -41,7 +43,9 @@ class Prompt:
     bad_record: int | None = None
     not_finite: int | None = None
     failed: int | None = None
+    #: How the window of this number ends, of those that close.
     window: Status = Status.OK
+    bad_window: int = 0
 
     @property
     def refused(self) -> Status | None:
@@ -68,11 +72,12 @@ class Prompt:
         """How it ends."""
         if self.refused is not None:
             return self.refused
+        window = self.window if self.windows else Status.OK
         if self.bad_record is not None or self.failed is not None:
             return Status.MEMORY_ERROR
-        if self.not_finite is not None:
+        if self.not_finite is not None and window != Status.MEMORY_ERROR:
             return Status.SCALE_NOT_FINITE
-        return self.window if self.windows else Status.OK
+        return window
 
     @property
     def fields(self) -> dict[str, int]:
@@ -88,60 +93,109 @@ class Prompt:
 
 
 class Core(Neighbours):
-    """Memory with random answers, an appender, and a closer of windows."""
+    """Memory with random answers, an appender whose writes end in any order, and a closer."""
 
     def __init__(
-        self, prompts: list[Prompt], image: list[int], seed: int, longest: int, late: int
+        self,
+        prompts: list[Prompt],
+        image: list[int],
+        seed: int,
+        *,
+        longest: int,
+        late: int,
+        closing: int | None,
     ) -> None:
         items = [pack(PROMPT, prompt.fields) for prompt in prompts]
         super().__init__({"prompt": items, "memory__response": [], "answer": []})
         self._rng, self._image = random.Random(seed), image
-        self._longest, self._late = longest, late
+        self._longest, self._late, self._closing = longest, late, closing
         good = [prompt for prompt in prompts if prompt.refused is None]
         self._bad = {
             (prompt.source + RECORD * prompt.bad_record) // BEAT_BYTES + 1
             for prompt in good
             if prompt.bad_record is not None
         }
+        #: Tokens to come, those that the appender holds, and those that are not written.
         self._tokens = [(prompt, i) for prompt in good for i in range(prompt.tokens)]
-        self._windows = [prompt.window for prompt in good for _ in prompt.windows]
+        self._appending: list[tuple[Prompt, int]] = []
+        self._writing: dict[tuple[Prompt, int], int] = {}
+        self._fence: set[tuple[Prompt, int]] = set()
+        #: Windows to come, and the one that closes.
+        self._windows = [(prompt, window) for prompt in good for window in prompt.windows]
         self._cycle = 0
         self._due: list[tuple[int, int, int, int]] = []
         self._beats = 0
-        self._written, self._written_in, self._answer_in = 0, 0, 0
+        self._ends_in, self._answer_in = 0, 0
 
     def react(self, moved: Mapping[str, int]) -> Mapping[str, int]:
         self._cycle += 1
         self._answer_requests(moved)
-        found = {"written": 0, "not_finite": 0, "failed": 0}
-        if self._written_in:
-            self._written_in -= 1
-            prompt, number = self._tokens[0]
-            if self._written_in == 1:
-                found["not_finite"] = int(prompt.not_finite == number)
-                found["failed"] = int(prompt.failed == number)
-            if self._written_in == 0:
-                self._tokens.pop(0)
-                self._written = 1
+        found = {"appended": 0, "not_finite": 0, "failed": 0}
+        if "fence" in moved:
+            assert not self._fence
+            self._fence = set(self._writing)
+        for token in [*self._writing]:
+            self._writing[token] -= 1
+            if self._writing[token] == 1 and token[0].failed == token[1]:
+                found["failed"] = 1
+            if self._writing[token] == 0:
+                del self._writing[token]
+                self._fence.discard(token)
         if "token" in moved:
-            assert self._written_in == self._beats == 0
-            self._written = 0
+            self._take()
         if "token_beats" in moved:
-            self._beats += 1
-            if self._beats == BEATS:
-                self._beats, self._written_in = 0, self._rng.randint(2, self._longest)
-        # The next token waits for the end of this one.
-        self.held = {"token"} if self._beats or self._written_in else set()
-        if self._answer_in:
-            self._answer_in -= 1
-            if self._answer_in == 0:
-                answer = pack(ANSWER, {"status": self._windows.pop(0)})
-                self.inputs["answer"].append(answer)
+            self._beats -= 1
+            prompt, number = self._appending[-1]
+            found["not_finite"] = int(self._beats == 0 and prompt.not_finite == number)
+        if self._ends_in:
+            self._ends_in -= 1
+        # The newest token ends when its beats have come.
+        elif len(self._appending) > (self._beats != 0):
+            token = self._appending.pop(0)
+            found["appended"] = 1
+            self._writing[token] = self._rng.randint(2, 1 + self._longest)
+            self._ends_in = self._rng.randint(0, self._longest)
+        full = self._beats or len(self._appending) == UNDER_WAY
+        self.held = {"token"} if full else set()
+        self._close(moved)
+        if "imported" in moved:
+            assert not self._appending
+            assert not self._writing
+            assert not self._answer_in
+        return {**found, "fenced": int(not self._fence)}
+
+    def _take(self) -> None:
+        """A token, whose place in the ring must be free."""
+        token = self._tokens.pop(0)
+        prompt, number = token
+        assert self._beats == 0
+        self._beats = BEATS
+        self._appending.append(token)
+        before = (prompt.first + number) // CONFIG.window - 2
+        assert (prompt, before) not in self._windows
+
+    def _close(self, moved: Mapping[str, int]) -> None:
+        """One window at a time, all of whose tokens must be written."""
         if "window" in moved:
-            assert self._written
-            assert not self._beats
-            self._answer_in = self._rng.randint(1, self._longest)
-        return {**found, "written": self._written}
+            assert self._answer_in == 0
+            prompt, window = self._windows[0]
+            end = (window + 1) * CONFIG.window
+            unwritten = [*self._tokens, *self._appending, *self._writing]
+            assert not [i for of, i in unwritten if of is prompt and prompt.first + i < end]
+            closing = self._closing
+            self._answer_in = 1 + (
+                self._rng.randint(1, self._longest) if closing is None else closing
+            )
+        if self._answer_in > 1:
+            self._answer_in -= 1
+            if self._answer_in == 1:
+                prompt, window = self._windows[0]
+                bad = prompt.windows.index(window) == prompt.bad_window
+                status = prompt.window if bad else Status.OK
+                self.inputs["answer"].append(pack(ANSWER, {"status": status}))
+        if "answer" in moved:
+            self._answer_in = 0
+            self._windows.pop(0)
 
     def _answer_requests(self, moved: Mapping[str, int]) -> None:
         """One beat a cycle of those that are due, any of them; the last of a record is late."""
@@ -164,7 +218,12 @@ class Core(Neighbours):
 
 
 def check(
-    prompts: list[Prompt], seed: int, longest: int = 8, late: int = 0, **options: Any
+    prompts: list[Prompt],
+    seed: int,
+    longest: int = 8,
+    late: int = 0,
+    closing: int | None = None,
+    **options: Any,
 ) -> Steps:
     """Import the prompts, compare everything that comes out; the run comes back."""
     print(f"prompts of seed {seed}")
@@ -177,7 +236,7 @@ def check(
     windows = [(prompt, window) for prompt in good for window in prompt.windows]
     steps = play(
         unit,
-        lambda: Core(prompts, image, seed, longest, late),
+        lambda: Core(prompts, image, seed, longest=longest, late=late, closing=closing),
         {
             # A record is shorter than the longest request.
             "memory__request": len(tokens),
@@ -186,6 +245,7 @@ def check(
             "window": len(windows),
             "imported": len(prompts),
         },
+        watch=["fence"],
         counters=unit.counters,
         seed=seed,
         **options,
@@ -259,21 +319,69 @@ FAILURES = {
     "not finite, then a record": Prompt(tokens=4, not_finite=0, bad_record=2),
     "write": Prompt(tokens=3, failed=2),
     "window": Prompt(first=30, tokens=2, window=Status.MEMORY_ERROR),
-    "not finite, then a window": Prompt(
+    "not finite, and a window": Prompt(
         first=30, tokens=3, not_finite=1, window=Status.MEMORY_ERROR
     ),
+    "window, and a token": Prompt(first=30, tokens=3, failed=1, window=Status.SCALE_NOT_FINITE),
 }
 
 
 @pytest.mark.parametrize("name", FAILURES)
 def test_failures(name: str, seed: int) -> None:
-    """The first one shows, but for one of memory; the next prompt begins anew."""
+    """One of memory outweighs a number that is not finite; the next prompt begins anew."""
     check([FAILURES[name], Prompt(tokens=2, source=RECORD * 8)], seed)
 
 
 def test_padding_comes_late(seed: int) -> None:
     """Long after the token is written."""
     check([Prompt(tokens=3), Prompt(first=31)], seed, longest=2, late=60)
+
+
+def closings(steps: Steps) -> list[tuple[int, int]]:
+    """From when to when each window closed."""
+    return list(zip(steps.cycles_of["window"], steps.cycles_of["answer"], strict=True))
+
+
+def test_windows_close_beside_tokens(seed: int) -> None:
+    """But for the last one all of the next window's tokens come while a window closes."""
+    pace = RECORD_BEATS + 1
+    closing = CONFIG.window * pace
+    steps = check([Prompt(tokens=5 * CONFIG.window)], seed, longest=2, closing=closing)
+    for start, end in closings(steps):
+        beside = [cycle for cycle in steps.cycles_of["token"] if start < cycle <= end]
+        assert len(beside) >= CONFIG.window - 2
+    # The first window's tokens, and one after the other all that close; some cycles for each.
+    assert steps.cycles_of["imported"][0] < 5 * (closing + 30)
+
+
+def test_closings_slower_than_tokens(seed: int) -> None:
+    """The closer never waits for tokens, only these for it; the end waits for the last window."""
+    steps = check(
+        [Prompt(tokens=5 * CONFIG.window + 3)], seed, longest=2, closing=400, max_cycles=6000
+    )
+    spans = closings(steps)
+    assert [start - end for (_, end), (start, _) in pairwise(spans)] == [2, 2, 2]
+    assert steps.cycles_of["imported"][0] > spans[-1][1]
+    last = Prompt(tokens=4 * CONFIG.window)
+    steps = check([last], seed, longest=2, closing=400, max_cycles=6000)
+    assert steps.cycles_of["imported"][0] == closings(steps)[-1][1] + 2
+
+
+def test_writes_that_take_long(seed: int) -> None:
+    """A window waits for all of its tokens, whatever comes behind them."""
+    check([Prompt(tokens=4 * CONFIG.window)], seed, longest=50, max_cycles=9000)
+
+
+@pytest.mark.parametrize(
+    "status", [Status.MEMORY_ERROR, Status.SCALE_NOT_FINITE], ids=lambda status: status.name
+)
+@pytest.mark.parametrize("bad", [0, 1, 2])
+def test_a_window_fails_beside_tokens(bad: int, status: Status, seed: int) -> None:
+    """All goes on to the end, which tells it."""
+    prompt = Prompt(tokens=4 * CONFIG.window + 1, window=status, bad_window=bad)
+    steps = check([prompt, Prompt(source=RECORD * 8)], seed, closing=60)
+    answered = steps.cycles_of["answer"][bad]
+    assert any(cycle > answered for cycle in steps.cycles_of["token"][: prompt.tokens])
 
 
 @pytest.mark.parametrize(
@@ -289,7 +397,7 @@ def test_reset_in_flight(cycle: int, seed: int) -> None:
 
 
 def test_pace(seed: int) -> None:
-    """Records are read ahead: of an appender that never waits, a beat a cycle and 2 a token."""
+    """Records are read ahead: of an appender that never waits, a beat a cycle and 1 a token."""
     steps = check([Prompt(tokens=12)], seed, longest=2)
     starts = steps.cycles_of["token"]
-    assert [b - a for a, b in pairwise(starts)][2:] == [RECORD_BEATS + 2] * 9
+    assert [b - a for a, b in pairwise(starts)][2:] == [RECORD_BEATS + 1] * 9

@@ -1,12 +1,14 @@
 """A decode core and its memory, as one component that the harness can run."""
 
-from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Signal
-from amaranth.lib import wiring
+from amaranth.hdl import ClockSignal, Instance, Module, Mux, ResetSignal, Signal
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import AttentionConfig
+from hw.cores.compressor.window_closer import reading_config
 from hw.cores.decode_core import DecodeCore
 from hw.counters import Counter
+from hw.streams import StreamFIFO
 
 _INPUTS = ("job", "query", "token", "prompt")
 _OUTPUTS = ("selection", "output", "completion", "imported")
@@ -25,6 +27,8 @@ class GenerationBench(wiring.Component):
         Those of the core.
     prompts : In(16)
         Jobs begin when so many are imported.
+    shared : In(1)
+        Reads and writes share one port: in a cycle with a beat that is written none is answered.
     beats_read, beats_written : Out(32)
         Counts of the memory model.
     events : Out(32) for each of the core's ``events``, by name.
@@ -38,6 +42,7 @@ class GenerationBench(wiring.Component):
             {
                 **{name: members[name] for name in (*_INPUTS, *_OUTPUTS)},
                 "prompts": In(16),
+                "shared": In(1),
                 "beats_read": Out(32),
                 "beats_written": Out(32),
                 **{counter.name: Out(32) for counter in self._core.events},
@@ -74,9 +79,11 @@ class GenerationBench(wiring.Component):
             m.d.sync += count.eq(count + counter.event)
         ports: dict[str, object] = {}
         read, write = core.memory, core.memory_write
+        answers = stream.Signature(read.response.payload.shape()).create()
+        self._connect_answers(m, answers)
         for prefix, port, out in (
             ("request", read.request, True),
-            ("response", read.response, False),
+            ("response", answers, False),
             ("write__request", write.request, True),
             ("write__data", write.data, True),
             ("write__written", write.written, False),
@@ -98,3 +105,19 @@ class GenerationBench(wiring.Component):
             **ports,
         )
         return m
+
+    def _connect_answers(self, m: Module, answers: stream.Interface) -> None:
+        """Those of the memory go to the core, or wait for cycles in which nothing is written."""
+        response, written = self._core.memory.response, self._core.memory_write.data
+        # All that may be asked for, by the attention core, the closer and the import.
+        room = self._config.reorder_beats + 2 * reading_config(self._config).reorder_beats
+        m.submodules.answers = waiting = StreamFIFO(response.payload.shape(), depth=room)
+        free = ~(written.valid & written.ready)
+        m.d.comb += [
+            answers.ready.eq(1),
+            waiting.input.payload.eq(answers.payload),
+            waiting.input.valid.eq(answers.valid & self.shared),
+            waiting.output.ready.eq(free),
+            response.payload.eq(Mux(self.shared, waiting.output.payload, answers.payload)),
+            response.valid.eq(Mux(self.shared, waiting.output.valid & free, answers.valid)),
+        ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -49,6 +49,8 @@ def run_generation(
     seed: int = 1,
     stall: Stall = 0.0,
     waits: bool = True,
+    shared: bool = False,
+    broken: Collection[int] = (),
     memory: Mapping[str, int | str] | None = None,
     reset_at: int | None = None,
     waves: bool = False,
@@ -62,6 +64,10 @@ def run_generation(
         Probability of a stall per cycle on every stream of the core.
     waits
         Whether the jobs begin when all prompts are imported, or at once.
+    shared
+        Whether reads and writes share one port of the memory.
+    broken
+        Caches whose import ends with `MEMORY_ERROR`; what they hold is not looked at.
     memory
         Options of the memory model without their prefix.
 
@@ -99,7 +105,7 @@ def run_generation(
             "completion": len(steps),
             "imported": len(golden.prompts),
         },
-        settings={"prompts": len(golden.prompts) if waits else 0},
+        settings={"prompts": len(golden.prompts) if waits else 0, "shared": int(shared)},
         observe=["beats_read", "beats_written", *events],
         stall=stall,
         seed=seed,
@@ -118,10 +124,11 @@ def run_generation(
         ],
     )
     wrong = differences(golden, run)
-    wrong += _written(golden, log)
+    wrong += _written(golden, log, broken)
     for prompt, item in zip(golden.prompts, run.outputs["imported"], strict=True):
         imported = unpack(IMPORTED, item)
-        if imported != {"status": int(Status.OK), "tokens": prompt.tokens}:
+        status = Status.MEMORY_ERROR if prompt.cache in broken else Status.OK
+        if imported != {"status": int(status), "tokens": prompt.tokens}:
             wrong.append(f"prompt of cache {prompt.cache}: {imported}")
     image.unlink()
     log.unlink()
@@ -174,12 +181,12 @@ def differences(golden: Generation, run: Run) -> list[str]:
     return wrong
 
 
-def _written(golden: Generation, log: Path) -> list[str]:
+def _written(golden: Generation, log: Path, broken: Collection[int]) -> list[str]:
     """The memory after each step, from the log of what was written."""
     memory, wrong = bytearray(golden.image), []
     # What a cache holds after a last step that failed is not said.
     last = {step.cache: step.status for step in golden.steps}
-    spoilt = {number for number, status in last.items() if status != Status.OK}
+    spoilt = {number for number, status in last.items() if status != Status.OK} | {*broken}
     lines = iter(log.read_text().splitlines())
     line = next(lines, None)
     for number, step in enumerate(golden.steps):

@@ -62,6 +62,23 @@ def test_a_prompt_comes_beside_jobs(seed: int) -> None:
     run_generation(golden, waits=False, seed=seed, stall=0.2, memory=memory)
 
 
+def test_prompts_on_one_port(seed: int) -> None:
+    """Reads and writes in turn, while windows close beside the tokens."""
+    golden = make(SMALL, [(96, 97), (33, 34)], seed, imported=[0, 1])
+    memory = {"latency_max": 90, "shuffle": 1}
+    run_generation(golden, seed=seed, shared=True, memory=memory)
+
+
+def test_an_import_into_broken_memory_harms_no_job(seed: int) -> None:
+    """A window of it cannot be written while tokens of the next one come: it ends all the same."""
+    golden = make(SMALL, [(20, 50), (100, 100)], seed, imported=[1])
+    broken = golden.placements[1].chunk_address
+    memory: dict[str, int | str] = {"error_bytes": 32, "error_address": f"{broken:x}"}
+    found = run_generation(golden, waits=False, seed=seed, broken=[1], memory=memory)
+    assert found.counts["windows_closed"] == golden_windows(golden) > 0
+    assert found.counts["failed"] == 1
+
+
 def descriptor(step: Step, **fields: int) -> int:
     """The job of ``step`` with other fields."""
     return replace(JobDescriptor.unpack(step.job, SMALL), **fields).pack(SMALL)  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
 """Pieces of a record become bursts."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -28,7 +28,7 @@ PIECE = data.StructLayout(
 
 
 class BurstBuilder(wiring.Component):
-    """One piece a cycle, and a cycle for each burst that leaves; latency 1 cycle.
+    """One piece a cycle; latency 1 cycle.
 
     A burst leaves when its last half has come, or at an ``end``. Between two of these the pieces
     are of one burst.
@@ -62,7 +62,8 @@ class BurstBuilder(wiring.Component):
         m.d.comb += [
             enable.eq(pattern << place),
             full.eq(enable[-1] | piece.end),
-            pieces.ready.eq(~bursts.valid),
+            # The next burst begins while this one leaves.
+            pieces.ready.eq(~bursts.valid | bursts.ready),
             taken.eq(pieces.valid & pieces.ready),
             bursts.p.data.eq(halves),
             bursts.p.enable.eq(kept),
@@ -71,7 +72,7 @@ class BurstBuilder(wiring.Component):
         with m.If(taken):
             m.d.sync += [
                 halves.eq((spread & chosen) | (halves & ~chosen)),
-                kept.eq(kept | enable),
+                kept.eq(Mux(bursts.valid, 0, kept) | enable),
                 bursts.p.address.eq(piece.address[place_bits:]),
                 bursts.p.end.eq(piece.end),
                 bursts.p.last.eq(piece.last),

@@ -40,6 +40,10 @@ class RecordWriter(wiring.Component):
         ``written.ready`` is always 1.
     idle : Out(1)
         All runs that are complete are written.
+    fence : In(1)
+        Asks, for a cycle, only while ``fenced`` is high, for the runs that are complete by then.
+    fenced : Out(1)
+        Those runs are written, whatever came behind them.
     failed : Out(1)
         A write ends with an error in this cycle.
 
@@ -64,6 +68,8 @@ class RecordWriter(wiring.Component):
                 "bursts": In(stream.Signature(BURST)).array(len(records)),
                 "memory": Out(write_port(tag_bits)),
                 "idle": Out(1),
+                "fence": In(1),
+                "fenced": Out(1),
                 "failed": Out(1),
             }
         )
@@ -72,9 +78,16 @@ class RecordWriter(wiring.Component):
         m = Module()
         lanes = sum(self._records)
         index = range(self._run)
-        #: A run: its record among all, which of the two, its bursts less one, its address.
+        #: A run: its record among all, which of the two, its bursts less one, its address; and on
+        #: which side of the last fence it is.
         run = data.StructLayout(
-            {"half": 1, "lane": range(lanes), "last": index, "address": BURST_ADDRESS_BITS}
+            {
+                "half": 1,
+                "lane": range(lanes),
+                "last": index,
+                "address": BURST_ADDRESS_BITS,
+                "side": 1,
+            }
         )
         held = data.StructLayout({"data": BURST_BITS, "enable": BURST_BYTES // ENABLED_BYTES})
         m.submodules.store = store = Memory(
@@ -119,6 +132,7 @@ class RecordWriter(wiring.Component):
             runs.input.p.lane.eq(lane),
             runs.input.p.last.eq(count[lane]),
             runs.input.p.address.eq(burst.address - count[lane]),
+            runs.input.p.side.eq(self._side(m, runs.input.valid)),
         ]
         with m.If(take):
             m.d.sync += [
@@ -131,6 +145,21 @@ class RecordWriter(wiring.Component):
             clear_half = (sent.valid & (sent.lane == i)) << sent.half
             m.d.sync += bits.eq((bits | set_half) & ~clear_half)
         return m
+
+    def _side(self, m: Module, completes: Value) -> Signal:
+        """The side of a run that is complete now; counts the runs of each that are not written."""
+        side = Signal()
+        with m.If(self.fence):
+            m.d.sync += side.eq(~side)
+        self._side_of_end = Signal()
+        none = []
+        for of in range(2):
+            pending = Signal(range(self._tags + _WAITING + 1), name=f"pending_{of}")
+            ends = self.memory.written.valid & (self._side_of_end == of)
+            m.d.sync += pending.eq(pending + (completes & (side == of)) - ends)
+            none.append(pending == 0)
+        m.d.comb += [self.idle.eq(none[0] & none[1]), self.fenced.eq(Mux(side, none[0], none[1]))]
+        return side
 
     @staticmethod
     def _pick(chosen: Value, values: Sequence[Value]) -> Value:
@@ -145,6 +174,7 @@ class RecordWriter(wiring.Component):
         request, words, written = self.memory.request, self.memory.data, self.memory.written
         run = Signal(runs.output.payload.shape())
         busy = Array(Signal(name=f"busy_{i}") for i in range(self._tags))
+        sides = Array(Signal(name=f"side_{i}") for i in range(self._tags))
         tag = Signal(range(self._tags))
         next_tag = Signal.like(tag)
         asking, giving = Signal(), Signal()
@@ -183,6 +213,7 @@ class RecordWriter(wiring.Component):
                 number.eq(0),
                 tag.eq(next_tag),
                 busy[next_tag].eq(1),
+                sides[next_tag].eq(new.side),
             ]
         enables = Cat(bit.replicate(ENABLED_BYTES) for bit in read.data.enable)
         m.d.comb += [
@@ -194,7 +225,7 @@ class RecordWriter(wiring.Component):
             words.p.data.eq(read.data.data.word_select(beat, BEAT_BITS)),
             words.p.enable.eq(enables.word_select(beat, BEAT_BYTES)),
             written.ready.eq(1),
-            self.idle.eq(~asking & ~giving & ~runs.output.valid & ~Cat(*busy).any()),
+            self._side_of_end.eq(sides[written.p.tag]),
             self.failed.eq(written.valid & written.p.error),
         ]
         sent = Signal(

@@ -12,12 +12,16 @@ from hw.streams import StreamRegister
 
 #: Who asks: jobs, and the import of prompts.
 JOBS, PROMPTS = range(2)
+#: Tokens that the appender and the register before it hold.
+_UNDER_WAY = 3
 
 
 class AppenderShare(wiring.Component):
     """Whole tokens in turn, each 1 cycle later than it was offered.
 
-    A job's token keeps the appender until it is written, so that a prompt cannot hold it up.
+    Tokens of prompts follow each other as the appender takes them, until one of a job waits; that
+    one is next when they have ended. A job's token keeps the appender until it is written, so that
+    a prompt cannot hold it up.
 
     Parameters
     ----------
@@ -34,7 +38,7 @@ class AppenderShare(wiring.Component):
     written : In(1)
         All of the appender's bursts are written.
     of : Out(1)
-        Whose token is under way, or was.
+        Whose tokens are under way, or were.
     """
 
     def __init__(self, config: AttentionConfig) -> None:
@@ -56,15 +60,17 @@ class AppenderShare(wiring.Component):
         m.submodules.turn = turn = RoundRobin(2)
         m.submodules.register = register = StreamRegister(self.token.payload.shape())
         connect(m, register.output, flipped(self.token))
-        busy, over = Signal(), Signal()
+        #: Tokens that have not ended; and whether a job's one is not written.
+        under_way, unwritten = Signal(range(_UNDER_WAY + 1)), Signal()
         token, beats = register.input, self.token_beats
-        m.d.comb += turn.enable.eq(~busy & token.ready)
+        free = (under_way == 0) & ~unwritten
+        follows = (self.of == PROMPTS) & ~self.tokens[JOBS].valid & (under_way != _UNDER_WAY)
+        m.d.comb += turn.enable.eq(token.ready & (free | follows))
         for i in (JOBS, PROMPTS):
-            mine = busy & ~over & (self.of == i)
             m.d.comb += [
                 turn.waiting[i].eq(self.tokens[i].valid),
                 self.tokens[i].ready.eq(turn.grant[i]),
-                self.beats[i].ready.eq(mine & beats.ready),
+                self.beats[i].ready.eq((self.of == i) & beats.ready),
             ]
         m.d.comb += [
             token.valid.eq(turn.grant.any()),
@@ -75,17 +81,14 @@ class AppenderShare(wiring.Component):
                     self.tokens[JOBS].payload.as_value(),
                 )
             ),
-            beats.valid.eq(
-                busy & ~over & Mux(self.of, self.beats[PROMPTS].valid, self.beats[JOBS].valid)
-            ),
+            beats.valid.eq(Mux(self.of, self.beats[PROMPTS].valid, self.beats[JOBS].valid)),
             beats.payload.eq(Mux(self.of, self.beats[PROMPTS].payload, self.beats[JOBS].payload)),
         ]
+        m.d.sync += under_way.eq(under_way + token.valid - self.ended)
         with m.If(token.valid):
-            m.d.sync += [busy.eq(1), over.eq(0), self.of.eq(turn.grant[PROMPTS])]
-        with m.Elif(busy & ~over & self.ended):
-            m.d.sync += [over.eq(1), busy.eq(self.of == JOBS)]
-        with m.Elif(over & self.written):
-            m.d.sync += busy.eq(0)
+            m.d.sync += [self.of.eq(turn.grant[PROMPTS]), unwritten.eq(turn.grant[JOBS])]
+        with m.Elif(self.written):
+            m.d.sync += unwritten.eq(0)
         return m
 
 

@@ -51,8 +51,11 @@ def token_layout(config: AttentionConfig) -> data.StructLayout:
 class TailAppender(wiring.Component):
     """Quantises a key, and puts it and the value's codes into bursts of the tail block.
 
-    A token takes ``(head_dim + group) / lanes + groups`` cycles for the key, a beat a cycle for the
-    value, a cycle for each burst, and about 30 more. Tokens follow each other.
+    The key of a token is taken, and its value kept, while what came before is put into bursts.
+    So the pace is that of the slower side: ``head_dim / lanes`` cycles for the key's numbers or
+    codes, a beat a cycle for the value, and beside them 2 cycles where a token comes in, or
+    ``groups + 2`` for what goes into the header. The last burst of a token that waits for none
+    leaves about ``(2 * head_dim + group) / lanes + 30`` cycles behind the first beat.
 
     Parameters
     ----------
@@ -64,8 +67,8 @@ class TailAppender(wiring.Component):
     -------
     token : In(stream of `token_layout`)
     beats : In(stream)
-        16 bytes. The key: ``head_dim`` FP16 numbers, lowest channel first; then the value: signed
-        codes of ``tail_value_bits`` bits.
+        16 bytes, behind their token. The key: ``head_dim`` FP16 numbers, lowest channel first; then
+        the value: signed codes of ``tail_value_bits`` bits.
     bursts : Out(stream of BURST)
         ``last`` marks the last one of a token.
     not_finite : Out(1)
@@ -83,6 +86,9 @@ class TailAppender(wiring.Component):
             raise ValueError(f"lanes must be one of {LANES}, not {lanes!r}")
         self._config = config
         self._lanes = lanes
+        self._value_beats = config.head_dim * config.tail_value_bits // BEAT_BITS
+        #: Room for a value, and at least as much as makes the queue a memory.
+        self._value_depth = max(2 * StreamFIFO.REGISTERS, self._value_beats)
         self._quantiser = AffineQuantiser(bits=config.key_bits, group=config.group, lanes=lanes)
         super().__init__(
             {
@@ -95,7 +101,7 @@ class TailAppender(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config, lanes, beats = self._config, self._lanes, self.beats
+        config, lanes = self._config, self._lanes
         m.submodules.quantiser = quantiser = self._quantiser
         m.submodules.builder = builder = BurstBuilder()
         # The codes wait here for a burst that leaves.
@@ -103,15 +109,13 @@ class TailAppender(wiring.Component):
         connect(m, quantiser.codes, codes.input)
         connect(m, builder.bursts, flipped(self.bursts))
 
-        token, busy = Signal(token_layout(config)), Signal()
+        # The token that goes into bursts, and behind it the one that comes in.
+        m.submodules.tokens = tokens = StreamFIFO(token_layout(config), depth=2)
+        m.submodules.values = values = StreamFIFO(BEAT_BITS, depth=self._value_depth)
         done = builder.pieces.valid & builder.pieces.ready
-        finished = done & builder.pieces.p.last
-        m.d.comb += self.token.ready.eq(~busy)
-        with m.If(self.token.valid & self.token.ready):
-            m.d.sync += [token.eq(self.token.payload), busy.eq(1)]
-        with m.Elif(finished):
-            m.d.sync += busy.eq(0)
-        key_taken = self._take_key(m, busy, finished)
+        token, busy = tokens.output.payload, tokens.output.valid
+        m.d.comb += tokens.output.ready.eq(done & builder.pieces.p.last)
+        self._take(m, tokens.input, values.input)
 
         # Parameters of the groups, in order, until they are put away.
         pairs = Signal(config.groups * PAIR_BITS)
@@ -123,14 +127,13 @@ class TailAppender(wiring.Component):
 
         #: Pieces of each part: how many, of how many halves, which, and whether they are there.
         numbers = Cat(code.p.code[i] for i in range(lanes))
-        value_beats = config.head_dim * config.tail_value_bits // BEAT_BITS
-        there = beats.valid & key_taken
+        value = values.output
         parts: dict[Part, tuple[int, Value, Value]] = {
             Part.CODES: (config.head_dim // lanes, numbers, code.valid),
             Part.PAIRS: (config.groups, pairs[:PAIR_BITS], busy),
             Part.SCALE: (1, token.value_scale, busy),
             Part.SALIENCY: (1, token.saliency, busy),
-            Part.VALUES: (value_beats, beats.payload, there),
+            Part.VALUES: (self._value_beats, value.payload, value.valid),
         }
         part = Signal(Part)
         count = Signal(range(max(pieces for pieces, _, _ in parts.values())))
@@ -176,39 +179,49 @@ class TailAppender(wiring.Component):
                     m.d.sync += part.eq(Part.CODES)
             with m.If(part == Part.PAIRS):
                 m.d.sync += pairs.eq(pairs >> PAIR_BITS)
-        m.d.comb += code.ready.eq(builder.pieces.ready & (part == Part.CODES))
-        value_ready = key_taken & builder.pieces.ready & (part == Part.VALUES)
-        m.d.comb += beats.ready.eq(value_ready | self._key_ready)
+        m.d.comb += [
+            code.ready.eq(builder.pieces.ready & (part == Part.CODES)),
+            value.ready.eq(builder.pieces.ready & (part == Part.VALUES)),
+        ]
         return m
 
-    def _take_key(self, m: Module, busy: Value, finished: Value) -> Signal:
-        """The beats of a token's key go to the quantiser; whether all of them have."""
+    def _take(self, m: Module, tokens: stream.Interface, values: stream.Interface) -> None:
+        """A token comes in: the beats of its key go to the quantiser, those of its value wait."""
         config, lanes = self._config, self._lanes
         beats, numbers = self.beats, self._quantiser.numbers
         parts = _NUMBERS // lanes
         part = Signal(range(max(2, parts)))
-        left = Signal(range(config.head_dim // _NUMBERS + 1), init=config.head_dim // _NUMBERS)
-        taken = Signal()
-        self._key_ready = Signal()
+        key_beats = config.head_dim // _NUMBERS
+        #: Beats that are still to come, of the value the last ones.
+        left = Signal(range(key_beats + self._value_beats + 1))
+        of_key = Signal()
         elements = [beats.payload.word_select(i, FP16_BITS) for i in range(_NUMBERS)]
         end = part == parts - 1
         m.d.comb += [
-            taken.eq(left == 0),
-            numbers.valid.eq(busy & beats.valid & ~taken),
-            self._key_ready.eq(busy & ~taken & numbers.ready & end),
+            tokens.payload.eq(self.token.payload),
+            tokens.valid.eq(self.token.valid & (left == 0)),
+            self.token.ready.eq(tokens.ready & (left == 0)),
+            of_key.eq(left > self._value_beats),
+            numbers.valid.eq(beats.valid & of_key),
+            values.valid.eq(beats.valid & (left != 0) & ~of_key),
+            values.payload.eq(beats.payload),
+            beats.ready.eq(Mux(of_key, numbers.ready & end, values.ready & (left != 0))),
         ]
+        comes = self.token.valid & self.token.ready
+        taken = beats.valid & beats.ready
+        with m.If(comes):
+            m.d.sync += left.eq(key_beats + self._value_beats)
+        with m.Elif(taken):
+            m.d.sync += left.eq(left - 1)
         for i in range(lanes):
             element = Signal(FP16_BITS, name=f"element_{i}")
             chosen = Cat(*elements[i::lanes]).word_select(part, FP16_BITS)
             m.d.comb += [element.eq(chosen), numbers.payload[i].eq(fixed_of_fp16(element))]
         with m.If(numbers.valid & numbers.ready):
-            m.d.sync += [part.eq(Mux(end, 0, part + 1)), left.eq(left - end)]
-        with m.Elif(finished):
-            m.d.sync += left.eq(left.init)
+            m.d.sync += part.eq(Mux(end, 0, part + 1))
         wrong = Cat(~fp16_is_finite(element) for element in elements).any()
-        scale = self.token.valid & self.token.ready & ~fp16_is_finite(self.token.p.value_scale)
-        m.d.comb += self.not_finite.eq((self._key_ready & beats.valid & wrong) | scale)
-        return taken
+        scale = ~fp16_is_finite(self.token.p.value_scale)
+        m.d.comb += self.not_finite.eq((taken & of_key & wrong) | (comes & scale))
 
     def _starts(self, m: Module, token: data.View) -> data.View:
         """Where the parts of the token begin, in halves."""

@@ -21,6 +21,10 @@ STEPS: tuple[tuple[str, int | None], ...] = (
     ("tiny", None),
     *(("lm", layer) for layer in range(preset("lm").layers)),
 )
+#: Counts of an import that grow with its tokens.
+_OF_TOKENS = ("cycles", "cycles_of_one_port", "read", "written")
+#: Contexts from which on tensors are fitted to captured ones.
+_LONG = 1000
 #: Cycles from a request to its first beat, and to the end of a write.
 LATENCY = 60
 
@@ -33,12 +37,45 @@ def measure_steps(name: str, layer: int | None, seed: int) -> dict[str, Any]:
 
 
 def measure_import(name: str, tokens: int, seed: int) -> dict[str, Any]:
-    """A prompt of ``tokens`` tokens, imported into an empty cache, and one step after it."""
+    """A prompt of ``tokens`` tokens, imported into an empty cache, and one of half of them.
+
+    Each once with a port for reads and one for writes, once with one port for both. What the second
+    half adds is free of begin and end: the steady state.
+    """
     config = _roomy(preset(name))
-    make = CASES["random"] if name == "tiny" else fitted
+    whole, half = (_import(config, count, seed) for count in (tokens, tokens // 2))
+    measured = {"tokens": tokens, **whole, "half": half}
+    steady = {key: (whole[key] - half[key]) / (tokens - tokens // 2) for key in _OF_TOKENS}
+    beats = steady["read"] + steady["written"]
+    return {
+        "preset": name,
+        "config_hash": f"0x{config.config_hash:08x}",
+        "seed": seed,
+        "measured": measured,
+        "derived": {
+            "cycles_per_token": whole["cycles"] / tokens,
+            "cycles_of_one_port_per_token": whole["cycles_of_one_port"] / tokens,
+            "beats_per_token": (whole["read"] + whole["written"]) / tokens,
+            "cycles_per_window": whole["busy"] / whole["windows"],
+            "steady": {
+                **{f"{key}_per_token": figure for key, figure in steady.items()},
+                "beats_per_token": beats,
+                "over_beats": steady["cycles_of_one_port"] / beats - 1,
+            },
+        },
+    }
+
+
+def _import(config: AttentionConfig, tokens: int, seed: int) -> dict[str, int]:
+    """Cycles until an import is answered, and what it moved, with a step after it."""
+    make = CASES["random"] if config.max_context < _LONG else fitted
     golden = generate([make(config, tokens + 1, seed)], [tokens], [0], config, imported=[0])
-    found = run_generation(golden, seed=seed, memory={"latency_min": LATENCY}, driver="native")
-    cycles = found.run.first_output_cycle["imported"]
+    cycles = {}
+    for ports, shared in (("cycles", False), ("cycles_of_one_port", True)):
+        found = run_generation(
+            golden, seed=seed, shared=shared, memory={"latency_min": LATENCY}, driver="native"
+        )
+        cycles[ports] = found.run.first_output_cycle["imported"]
     layout = KVFormat(config)
     # What the step after the import moved is not the import's.
     step = golden.steps[0]
@@ -46,20 +83,9 @@ def measure_import(name: str, tokens: int, seed: int) -> dict[str, Any]:
     step_bytes = sum(layout.traffic_bytes(step.context, groups=groups).values())
     counts = found.counts
     read = counts["beats_read"] - step_bytes // BEAT_BYTES
-    closed = counts["windows"]
-    return {
-        "preset": name,
-        "config_hash": f"0x{config.config_hash:08x}",
-        "seed": seed,
-        "measured": {"tokens": tokens, "cycles": cycles, "windows": closed, **counts},
-        "derived": {
-            "cycles_per_token": cycles / tokens,
-            "cycles_per_window": counts["busy"] / closed,
-            "beats_per_token": (read + counts["beats_written"]) / tokens,
-        },
-    }
+    return {**cycles, **counts, "read": read, "written": counts["beats_written"]}
 
 
 def _roomy(config: AttentionConfig) -> AttentionConfig:
     """``config`` with a memory that holds the case and not much more."""
-    return replace(config, memory_bytes=1 << (18 if config.max_context < 1000 else 22))
+    return replace(config, memory_bytes=1 << (18 if config.max_context < _LONG else 22))

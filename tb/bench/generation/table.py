@@ -8,8 +8,8 @@ _TEXT = """# What writing the caches costs
 
 Made by `python -m tb.bench.generation --publish` from `results/generation.json`; do not edit. The
 decode core (`docs/contracts.md`, section 10) in front of an ideal memory that answers, and ends a
-write, after {latency} cycles; one port for reads, one for writes. Every output, and the memory
-after every step, is compared with the twin.
+write, after {latency} cycles; one port for reads, one for writes, unless said otherwise. Every
+output, and the memory after every step, is compared with the twin.
 
 ## Decode steps
 
@@ -21,9 +21,12 @@ the mean over all steps. *A window*: cycles from the end of the job that closes 
 ## Import of prompts
 
 {imports}
-*Cycles* a token until the import is answered (measured), windows that close included. *Beats* of 16
-bytes read and written a token (derived): what one port would need for both. Keys of a token are
-quantised {lanes} elements a cycle; a window closes between two tokens.
+*Two ports*, *one port*: cycles a token until the import is answered, windows that close included,
+with a port of the memory for reads and one for writes, and with one for both (measured). *Read*,
+*written*, *beats*: of 16 bytes, a token. *Steady* figures are what the second half of the prompt
+adds to the first (derived), so without begin and end. *Above the beats*: of one port, steady;
+0 would be a beat in every cycle. Keys of a token are quantised {lanes} elements a cycle; a window
+closes while the tokens of the next one come.
 
 ## Area
 
@@ -87,17 +90,21 @@ def _step_row(name: str, points: list[dict[str, Any]]) -> list[str]:
 
 def import_rows(imports: list[dict[str, Any]]) -> list[list[str]]:
     """One row per preset."""
-    rows = [["preset", "tokens", "cycles a token", "of them closing", "beats a token"]]
+    kinds = ("two ports", "one port", "beats")
+    steady_kinds = ("read", "written", *kinds)
+    rows = [["preset", "tokens", *kinds, *(f"steady: {kind}" for kind in steady_kinds)]]
+    rows[0].append("above the beats")
+    columns = ("cycles_per_token", "cycles_of_one_port_per_token", "beats_per_token")
+    steady_columns = ("read_per_token", "written_per_token", *columns)
     for point in imports:
-        measured, derived = point["measured"], point["derived"]
-        closing = derived["cycles_per_window"] * measured["windows"] / measured["tokens"]
+        derived, steady = point["derived"], point["derived"]["steady"]
         rows.append(
             [
                 f"`{point['preset']}`",
-                str(measured["tokens"]),
-                f"{derived['cycles_per_token']:.1f}",
-                f"{closing:.1f}",
-                f"{derived['beats_per_token']:.1f}",
+                str(point["measured"]["tokens"]),
+                *(f"{derived[column]:.1f}" for column in columns),
+                *(f"{steady[column]:.1f}" for column in steady_columns),
+                f"{steady['over_beats']:.1%}",
             ]
         )
     return rows

@@ -52,6 +52,57 @@ def random_bursts(rng: random.Random, source: int, count: int) -> list[Burst]:
     return bursts
 
 
+class Fences:
+    """Asks for fences at random, and knows which bursts each one is behind."""
+
+    def __init__(self, rng: random.Random, run_bursts: int) -> None:
+        self._rng, self._run = rng, run_bursts
+        self._open: dict[tuple[int, int], list[int]] = {}
+        #: Bursts of complete runs that are not written, and of those what the fence is behind.
+        self._complete: set[int] = set()
+        self._behind: set[int] = set()
+        self._requests: dict[int, Request] = {}
+        #: Fences, and how many of them were passed while something else was to be written.
+        self.asked, self.passed_among_others = 0, 0
+        self._waits = False
+
+    def ask(self) -> bool:
+        """Whether one is asked for in this cycle, if it may be."""
+        return self._rng.random() < 0.2
+
+    def look(self, asks: bool, fenced: bool, idle: bool) -> None:
+        """What the writer says at the beginning of a cycle."""
+        if fenced:
+            assert not self._behind
+            self.passed_among_others += self._waits and bool(self._complete)
+            self._waits = False
+        assert fenced or not idle
+        assert idle == (not self._complete)
+        self._fences = asks and fenced
+
+    def move(self, source: int, burst: Burst) -> None:
+        """A burst is taken."""
+        run = self._open.setdefault((source, burst["record"]), [])
+        run.append(burst["address"])
+        if burst["end"] or len(run) == self._run:
+            self._complete.update(run)
+            run.clear()
+
+    def end(self, request: Request | None, written: int | None) -> None:
+        """At the end of a cycle: what was asked for, and what is written."""
+        if self._fences:
+            self.asked += 1
+            self._waits = True
+            self._behind = set(self._complete)
+        if request is not None:
+            self._requests[request.tag] = request
+        if written is not None:
+            done = self._requests[written & (1 << TAG_BITS) - 1]
+            for i in range(done.bursts):
+                self._complete.remove(done.address // BURST_BYTES + i)
+                self._behind.discard(done.address // BURST_BYTES + i)
+
+
 def run(
     run_bursts: int,
     sources: list[list[Burst]],
@@ -82,6 +133,8 @@ def run(
         offered = [False] * len(sources)
         failed, idle = 0, 0
         waiting: dict[str, int] = {}
+        fences = Fences(rng, run_bursts)
+        pins.set("fence", 0)
         for now in range(8000):
             if now == reset_at:
                 context.set(pins.reset, 1)
@@ -90,13 +143,20 @@ def run(
                 writes = WriteModel(rng, memory, busy, TAG_BITS)
                 left, offered = [list(bursts) for bursts in sources], [False] * len(sources)
                 waiting = {}
+                fences = Fences(rng, run_bursts)
             for i, bursts in enumerate(left):
                 offered[i] = bool(bursts) and (offered[i] or rng.random() >= busy)
                 pins.offer(f"bursts__{i}", pack(BURST, bursts[0]) if offered[i] else None)
             pins.set("memory__request__ready", writes.ready())
             pins.set("memory__data__ready", writes.ready())
             pins.offer("memory__written", writes.end(now))
+            asks = fences.ask()
             pins.exchange(context)
+            asks = asks and bool(pins.get("fenced"))
+            pins.set("fence", asks)
+            pins.exchange(context)
+            fences.look(asks, bool(pins.get("fenced")), bool(pins.get("idle")))
+            request = None
             for name in ("memory__request", "memory__data"):
                 there = pins.get(f"{name}__payload") if pins.get(f"{name}__valid") else None
                 assert waiting.pop(name, there) == there, f"{name} did not stay"
@@ -105,19 +165,24 @@ def run(
             failed += pins.get("failed")
             for i, bursts in enumerate(left):
                 if pins.moved(f"bursts__{i}") is not None:
+                    fences.move(i, bursts[0])
                     bursts.pop(0)
                     offered[i] = False
             if pins.moved("memory__request") is not None:
                 fields = pins.get_fields("memory__request__payload")
                 bursts_asked = fields["bursts_less_one"] + 1
                 assert bursts_asked <= run_bursts
-                writes.take(Request(fields["address"], bursts_asked, fields["tag"]), now)
+                request = Request(fields["address"], bursts_asked, fields["tag"])
+                writes.take(request, now)
             moved = pins.moved("memory__data")
             if moved is not None:
                 writes.take_beat(moved & ((1 << 128) - 1), moved >> 128, now)
+            fences.end(request, pins.moved("memory__written"))
             idle = idle + 1 if pins.get("idle") and not any(left) else 0
             # Idle for good: everything is written.
             if idle > 3:
+                if busy:
+                    assert fences.passed_among_others >= 3
                 result.extend([writes, failed, now])
                 assert not writes.under_way
                 return

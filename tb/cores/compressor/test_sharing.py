@@ -24,52 +24,65 @@ BEATS = 3
 
 
 class Appender(Neighbours):
-    """Takes the beats of a token, ends it, and has it written some cycles later."""
+    """Holds two tokens; those that end have their writes some cycles later."""
 
-    def __init__(self, tokens: tuple[int, int], seed: int, longest: int) -> None:
+    def __init__(
+        self, tokens: tuple[int, int], seed: int, longest: int, jobs_wait_for: int
+    ) -> None:
         self._rng, self._longest = random.Random(seed), longest
+        #: Tokens of prompts that go before the first job's one is offered.
+        self._jobs_wait_for = jobs_wait_for
         inputs: dict[str, list[int]] = {}
         for source, count in enumerate(tokens):
             inputs[f"tokens__{source}"] = [make_token(source, i) for i in range(count)]
             inputs[f"beats__{source}"] = [source << 16 | i for i in range(count * BEATS)]
         super().__init__(inputs)
         self._beats_left = 0
-        self._of = JOBS
-        self._ends_in = self._written_in = -1
+        #: Whose tokens it holds, the oldest first.
+        self._of: list[int] = []
+        self._ends_in, self._written_in = 0, -1
         self._owed = [0, 0]
         self._hold()
 
     def react(self, moved: Mapping[str, int]) -> Mapping[str, int]:
-        self._ends_in -= self._ends_in >= 0
-        self._written_in -= self._written_in >= 0
         if "token" in moved:
-            # A job's token before it is written, any token before it has ended.
+            # A job's token is alone: none before it that has not ended, none before it is written.
             assert self._beats_left == 0
-            assert self._ends_in < 0
-            assert self._of == PROMPTS or self._written_in < 0
+            assert self._written_in < 0
+            of = unpack(TOKEN, moved["token"])["of_prompt"]
+            assert self._of == [] or self._of == [of] == [PROMPTS]
+            self._of.append(of)
             self._beats_left = BEATS
-            self._of = unpack(TOKEN, moved["token"])["of_prompt"]
+        ended = written = False
         if "token_beats" in moved:
             assert self._beats_left > 0
-            assert moved["token_beats"] >> 16 == self._of
-            assert moved.get("of", 0) == self._of
+            assert moved["token_beats"] >> 16 == self._of[-1]
             self._beats_left -= 1
-            if self._beats_left == 0:
-                self._ends_in = self._rng.randint(1, self._longest)
-                self._written_in = self._ends_in + self._rng.randint(1, self._longest)
+        if self._of:
+            assert moved.get("of", 0) == self._of[-1]
+        if self._written_in >= 0:
+            written = self._written_in == 0
+            self._written_in -= 1
+        if self._ends_in:
+            self._ends_in -= 1
+        elif len(self._of) > (self._beats_left != 0):
+            ended = True
+            self._ends_in = self._rng.randint(0, self._longest - 1)
+            if self._of.pop(0) == JOBS:
+                self._written_in = self._rng.randint(0, self._longest - 1)
         for source in (JOBS, PROMPTS):
             self._owed[source] += BEATS * (f"tokens__{source}" in moved)
             self._owed[source] -= f"beats__{source}" in moved
+        self._jobs_wait_for -= "tokens__1" in moved
         self._hold()
-        # Only the end of a job's token is told.
-        written = self._written_in == 0 and self._of == JOBS
-        return {"ended": int(self._ends_in == 0), "written": int(written)}
+        return {"ended": int(ended), "written": int(written)}
 
     def _hold(self) -> None:
         """Without a token the appender takes no beats, and its source offers none."""
         self.held = {f"beats__{source}" for source in (JOBS, PROMPTS) if not self._owed[source]}
-        if not self._beats_left:
-            self.held.add("token_beats")
+        if self._jobs_wait_for > 0:
+            self.held.add("tokens__0")
+        self.held.add("token" if self._beats_left or len(self._of) == 2 else "token_beats")
 
 
 def make_token(source: int, number: int) -> int:
@@ -78,13 +91,19 @@ def make_token(source: int, number: int) -> int:
     return pack(TOKEN, {**fields, "of_prompt": source})
 
 
-def append(tokens: tuple[int, int], seed: int, longest: int = 6, **options: Any) -> Steps:
+def append(
+    tokens: tuple[int, int],
+    seed: int,
+    longest: int = 6,
+    jobs_wait_for: int = 0,
+    **options: Any,
+) -> Steps:
     """Tokens of jobs and of prompts; each source's come in order, with their beats."""
     print(f"tokens of seed {seed}")
     total = sum(tokens)
     steps = play(
         AppenderShare(TINY),
-        lambda: Appender(tokens, seed, longest),
+        lambda: Appender(tokens, seed, longest, jobs_wait_for),
         {"token": total, "token_beats": total * BEATS},
         watch=["of"],
         seed=seed,
@@ -107,18 +126,26 @@ def test_tokens_in_turn(seed: int) -> None:
 
 
 def test_prompts_alone(seed: int) -> None:
-    """The next token comes when the one before has ended, written or not."""
-    steps = append((0, 5), seed, longest=1)
-    # Behind the last beat: 2 cycles to the end, one until the next is taken, one to come out.
+    """The next token is there when the appender takes it, ended or not."""
+    steps = append((0, 8), seed, longest=1)
     first = steps.cycles_of["token"]
-    assert [b - a for a, b in pairwise(first)] == [BEATS + 4] * 4
+    assert [b - a for a, b in pairwise(first)] == [BEATS + 1] * 7
 
 
 def test_jobs_alone(seed: int) -> None:
     """The next token comes when the one before is written."""
     steps = append((5, 0), seed, longest=1)
+    # Behind the last beat: 1 cycle to the end, 1 until it is written, 1 until the next is taken,
+    # 1 to come out.
     first = steps.cycles_of["token"]
-    assert [b - a for a, b in pairwise(first)] == [BEATS + 5] * 4
+    assert [b - a for a, b in pairwise(first)] == [BEATS + 4] * 4
+
+
+def test_a_job_comes_between_prompts(seed: int) -> None:
+    """It waits for the tokens that are under way, and no other one goes before it."""
+    steps = append((2, 12), seed, jobs_wait_for=5)
+    sources = [unpack(TOKEN, item)["of_prompt"] for item in steps.items["token"]]
+    assert sources == [PROMPTS] * 5 + [JOBS, PROMPTS, JOBS] + [PROMPTS] * 6
 
 
 @pytest.mark.parametrize("stall", [0.5, {"tokens__0": 0.9}, {"token_beats": 0.9}], ids=str)
