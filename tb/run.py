@@ -14,7 +14,7 @@ from golden.memory_image.bundle import GoldenDataError
 from golden.memory_image.image import MemoryImageError
 from golden.memory_image.pages import PagesError
 from golden.user_tensors import DEFAULT_JOBS, UserTensorsError, load_tensors
-from hw.accelerator_config import AXI4
+from hw.accelerator_config import AXI4, system_core
 from hw.config import AttentionConfig, ConfigError
 from hw.config_file import DEFAULT_PRESET, choose_config
 from hw.formats import Mode, modes
@@ -25,19 +25,20 @@ from tb.attention.catalogue import SCENARIOS, Scenario, user_scenario
 from tb.attention.golden_data import golden_data
 from tb.attention.report import make_report, print_summary, write_report
 from tb.attention.runner import run_attention
-from tb.generation import rce, rce_report
+from tb.generation import rce, rce_report, system_report
 from tb.generation import report as generation_report
-from tb.generation.runner import GenerationRun, run_generation
+from tb.generation.runner import run_generation
 from tb.generation.scenario import make_generation
-from tb.harness import DRIVERS, Driver, DriverError, HarnessError
+from tb.generation.system import generation_system, run_in_system
+from tb.harness import DRIVERS, Driver, DriverError, HarnessError, Run
 from tb.harness.driver import check_driver
 
 _LARGEST_SEED = 2**31 - 1
 #: A job id has 16 bits.
 _MOST_JOBS = 2**16 - 1
-#: The test whose caches the hardware writes; it has an ideal memory and a run of its own.
+#: The test whose caches the hardware writes, by itself or as a part of an accelerator.
 GENERATE = "generate_kv"
-#: That of caches of constant size, likewise.
+#: That of caches of constant size, in front of an ideal memory.
 RCE = "rce"
 #: The test that runs on tensors of the user's choice.
 _OPEN_TEST = "attention_fused"
@@ -123,10 +124,19 @@ def main(
         if test != RCE and steps is not None:
             raise Refused(f"a number of steps goes with {RCE} only, not with {test}")
         if test in (GENERATE, RCE):
-            alone = {"kv": kv, "jobs": jobs, "mode": mode, "memory": memory}
-            _refuse_with_generation(test, alone | {"slices": None if slices == "1" else slices})
+            alone: dict[str, object] = {"kv": kv, "jobs": jobs, "mode": mode}
+            in_system = memory not in (None, IDEAL)
+            if test == RCE:
+                alone["memory"] = memory
+            elif memory == AXI4:
+                raise Refused(f"memory must be {IDEAL} or a DRAM standard with {test}, not {AXI4}")
+            if not in_system:
+                alone["slices"] = None if slices == "1" else slices
+            _refuse_with_generation(test, alone)
             if test == RCE:
                 _constant_size(config, steps, seed, waves, driver, console)
+            elif memory is not None and in_system:
+                _generate_in_system(config, memory, int(slices), seed, waves, driver, console)
             else:
                 _generate(config, seed, waves, driver, console)
             return
@@ -183,7 +193,24 @@ def _generate(
     found = run_generation(golden, seed=seed, waves=waves, driver=driver)
     report = generation_report.make_report(golden, found, source, seed)
     generation_report.print_summary(report, generation_report.write_report(report), console)
-    _tell_waves(found, waves, console)
+    _tell_waves(found.run, waves, console)
+
+
+def _generate_in_system(
+    config: AttentionConfig,
+    memory: str,
+    slices: int,
+    seed: int,
+    waves: bool,
+    driver: Driver,
+    console: Console,
+) -> None:
+    golden, source = make_generation(system_core(config), seed, imported=True)
+    system = generation_system(golden, slices=slices, standard=memory)
+    found = run_in_system(golden, system, seed=seed, waves=waves, driver=driver)
+    report = system_report.make_report(found, source, seed)
+    system_report.print_summary(report, generation_report.write_report(report), console)
+    _tell_waves(found.run, waves, console)
 
 
 def _constant_size(
@@ -199,12 +226,12 @@ def _constant_size(
     found = run_generation(scenario.golden, seed=seed, waves=waves, driver=driver)
     report = rce_report.make_report(scenario, found, rce.check(scenario, found), seed)
     rce_report.print_summary(report, generation_report.write_report(report), console)
-    _tell_waves(found, waves, console)
+    _tell_waves(found.run, waves, console)
 
 
-def _tell_waves(found: GenerationRun, waves: bool, console: Console) -> None:
-    if waves and found.run.directory is not None:
-        console.print(f"waves: gtkwave {found.run.directory / 'dump.fst'}")
+def _tell_waves(run: Run, waves: bool, console: Console) -> None:
+    if waves and run.directory is not None:
+        console.print(f"waves: gtkwave {run.directory / 'dump.fst'}")
 
 
 def _scenario(test: str, config: AttentionConfig, kv: Path | None, jobs: int | None) -> Scenario:

@@ -19,15 +19,17 @@ REPORTS = REPOSITORY / "build" / "reports"
 NAME = "generate_kv"
 
 
+def dense_bytes(golden: Generation) -> int:
+    """Bytes of the same steps with 16-bit K and V: all tokens read, the newest one written."""
+    layout, token = KVFormat(golden.config), 2 * golden.config.head_dim * Mode.DENSE16.code_bytes
+    sizes = [layout.region_bytes(step.context, Mode.DENSE16) for step in golden.steps]
+    return sum(sum(size.values()) + token for size in sizes)
+
+
 def make_report(golden: Generation, found: GenerationRun, source: str, seed: int) -> dict[str, Any]:
     """Figures of a run: measured (a counter) or derived (arithmetic on one)."""
     config, counts = golden.config, found.counts
-    layout = KVFormat(config)
-    dense = 0
-    for step in golden.steps:
-        # All keys and values of the step in 16 bits, and the newest of them written.
-        dense += sum(layout.region_bytes(step.context, Mode.DENSE16).values())
-        dense += 2 * config.head_dim * Mode.DENSE16.code_bytes
+    dense = dense_bytes(golden)
     read, written = (BEAT_BYTES * counts[f"beats_{way}"] for way in ("read", "written"))
     cycles = found.run.cycles
     return {

@@ -70,7 +70,7 @@ def tensors_of(
 
 
 def make_generation(
-    config: AttentionConfig, seed: int, layer: int | None = None
+    config: AttentionConfig, seed: int, layer: int | None = None, *, imported: bool = False
 ) -> tuple[Generation, str]:
     """The steps of the sequences in random order, and where their tensors come from.
 
@@ -79,6 +79,8 @@ def make_generation(
     layer
         Of the trained model: each sequence for every KV head. If not given, `LAYER`, and the KV
         heads take turns.
+    imported
+        Whether the hardware is to make the caches of the prompts.
     """
     if layer is None:
         lives = [(*span, i % config.kv_heads) for i, span in enumerate(spans(config))]
@@ -88,4 +90,6 @@ def make_generation(
     tensors, source = tensors_of(config, seed, sequences, LAYER if layer is None else layer)
     order = [i for i, (prompt, last, _) in enumerate(lives) for _ in range(last - prompt)]
     random.Random(seed).shuffle(order)
-    return generate(tensors, [prompt for prompt, _, _ in lives], order, config), source
+    prompts = [prompt for prompt, _, _ in lives]
+    made = [i for i, prompt in enumerate(prompts) if prompt] if imported else []
+    return generate(tensors, prompts, order, config, imported=made), source

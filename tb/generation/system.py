@@ -84,6 +84,7 @@ def run_in_system(
     seed: int = 1,
     stall: Stall = 0.0,
     reset_at: int | None = None,
+    waves: bool = False,
     driver: Driver = "native",
 ) -> SystemGeneration:
     """Simulate host and steps; compare statuses, outputs, selections and statistics.
@@ -147,6 +148,7 @@ def run_in_system(
         stall=stall,
         seed=seed,
         reset_at=reset_at,
+        waves=waves,
         max_cycles=20_000 * len(jobs) + 1_000 * sum(prompt.tokens for prompt in golden.prompts),
         sources=DEVICE_SOURCES,
         plusargs=images,
