@@ -86,6 +86,7 @@ bench: $(ALL) ## Measure presets x modes x contexts, DRAM, generation: tables, J
 	@$(PY) -m tb.bench.dram --seed "$(SEED)"
 	@$(PY) -m tb.bench.layouts --seed "$(SEED)"
 	@$(PY) -m tb.bench.generation --seed "$(SEED)"
+	@$(PY) -m tb.bench.generation_dram --seed "$(SEED)"
 
 .PHONY: quality
 quality: $(ALL) ## Measure what cache methods cost in quality and traffic (ARGS=--sweep, --full, --publish; --help)

@@ -1,4 +1,4 @@
-"""Measures whole decode steps at the DRAM pins: reads, writes, tables, everything."""
+"""Simulates the points of the bench: sequences that grow in an accelerator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tb.generation.system_report import make_report
 
 
 @dataclass(frozen=True)
-class PinPoint:
+class Point:
     """Sequences whose prompts are imported, and which take steps in turn."""
 
     preset: str
@@ -25,10 +25,10 @@ class PinPoint:
 
 
 #: What is measured: 64 steps have one window of each sequence that closes.
-POINTS = (PinPoint("lm", 1024), PinPoint("paper", 2048), PinPoint("paper", 4096))
+POINTS = (Point("lm", 1024), Point("paper", 2048), Point("paper", 4096))
 
 
-def measure_pins(point: PinPoint, seed: int) -> dict[str, Any]:
+def measure(point: Point, seed: int) -> dict[str, Any]:
     """Simulate a point; every output is compared with the twin's."""
     config = system_core(preset(point.preset))
     total = point.prompt + point.steps

@@ -1,0 +1,1 @@
+"""Whole decode steps at the DRAM pins."""
