@@ -27,7 +27,7 @@ from tb.harness.runtime_library import PRELUDE, runtime_library
 from tb.harness.toolchain import Verilator, check_wave_packages, verilator
 
 _COMMON = ("--x-initial", "unique", "--no-timing", "--assert", "-Wno-fatal")
-# -Og compiles the attention core in 9 s of CPU instead of 15 with -O1, and its cycles cost the same.
+# -Og compiles an attention core in 9 s instead of 15 with -O1; its cycles cost the same.
 _QUICK_MAKE = ("OPT_FAST=-Og", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2")
 # The slow part is what runs once, at the start; the global one is shared with quick builds.
 _FAST_MAKE = ("OPT_FAST=-O3", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2")
