@@ -23,7 +23,6 @@ from tb.accelerator.placing import of_system, place_jobs
 from tb.attention.runner import AttentionRun, compare
 from tb.harness import Driver, DriverError, Stall, simulate
 from tb.harness.files import BUILD_ROOT
-from tb.harness.simulate import DRIVER_MODULE
 from tb.memory.dram.device import COUNTERS, SOURCES
 from tb.memory.dram.energy import modelled_energy
 from tb.memory.dram.image import arrange
@@ -200,7 +199,7 @@ def run_accelerator(
         arguments=["--unroll-count", "2"],
         waves=waves,
         driver=driver,
-        driver_module="tb.accelerator.axi_driver" if config.has_axi else DRIVER_MODULE,
+        driver_module="tb.accelerator.axi_driver" if config.has_axi else None,
     )
     for file in folder.iterdir():
         file.unlink()

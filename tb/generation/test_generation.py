@@ -10,8 +10,9 @@ import pytest
 
 from golden.generation import Generation, Step, generate
 from golden.memory_image import JobDescriptor
+from golden.step_traffic import StepBytes, step_bytes
 from golden.tensors import CASES
-from hw.config import AttentionConfig
+from hw.config import BEAT_BYTES, AttentionConfig
 from hw.formats import KVFormat, Status
 from tb.generation.runner import run_generation
 from tb.generation.small import SMALL
@@ -45,6 +46,13 @@ def test_sequences(seed: int) -> None:
     found = run_generation(golden)
     assert golden_windows(golden) == found.counts["windows_closed"] > 4
     assert found.counts["tokens_appended"] == len(golden.steps)
+    # And what is said to be moved is what was moved.
+    moved = StepBytes(0, 0)
+    for step in golden.steps:
+        chosen = step.result.selection.tolist()
+        moved += step_bytes(step.context, chosen, golden.config, closes=step.closes)
+    assert moved.read == BEAT_BYTES * found.counts["beats_read"]
+    assert moved.written == BEAT_BYTES * found.counts["beats_written"]
 
 
 def test_prompts_are_imported(seed: int) -> None:

@@ -13,7 +13,7 @@ from hw.config import ConfigError, preset
 TINY = preset("tiny")
 
 
-@pytest.mark.parametrize("prompt", [1, 32, 33, 47])
+@pytest.mark.parametrize("prompt", [1, 48])
 def test_every_step_is_compression_at_one_go(prompt: int, seed: int) -> None:
     """With the sums that the reference's own steps gave, over the budget."""
     tensors = CASES["random"](TINY, 90, seed)

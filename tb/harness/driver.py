@@ -15,7 +15,7 @@ Driver: TypeAlias = Literal["cocotb", "native"]
 """``cocotb`` has waves and Python in the simulation; ``native`` is for long runs."""
 
 DRIVERS: tuple[Driver, ...] = get_args(Driver)
-"""Every driver; the first is the one taken unless another is asked for."""
+"""Every driver; ``make sim`` takes the first unless another is asked for."""
 
 
 class DriverError(HarnessError):

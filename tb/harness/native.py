@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tb.harness.files import REPOSITORY
+from tb.harness.runtime_library import build_commands
 from tb.harness.toolchain import Verilator
 
 NATIVE_MAIN = REPOSITORY / "tb" / "models" / "native_main.cpp"
@@ -82,17 +83,14 @@ def run_tools(
     directory: Path,
     log: Path,
 ) -> None:
-    """Run Verilator and make, with ``objects`` copied into ``directory`` in between.
+    """Run Verilator and make, see `tb.harness.runtime_library.build_commands`.
 
     Raises
     ------
     RuntimeError
         A tool failed; what they say is in ``log``.
     """
-    commands = [verilate, make]
-    if objects:
-        # After Verilator, whose make file the objects must be younger than.
-        commands.insert(1, ["cp", *map(str, objects), str(directory)])
+    commands = build_commands(verilate, make, objects, directory)
     with log.open("w") as output:
         for command in commands:
             done = subprocess.run(

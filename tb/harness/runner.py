@@ -8,6 +8,7 @@ from pathlib import Path
 from cocotb_tools.runner import Verilator as CocotbVerilator
 
 from tb.harness.files import REPOSITORY
+from tb.harness.runtime_library import build_commands
 from tb.harness.toolchain import Verilator
 
 
@@ -42,7 +43,7 @@ class VerilatorRunner(CocotbVerilator):
         self._waves = waves
         self._chosen = chosen
         self._make_settings = [*chosen.make_overrides, *make_settings]
-        self._objects = [str(path) for path in objects]
+        self._objects = objects
 
     def _simulator_in_path_build_only(self) -> None:
         self.executable = str(self._chosen.executable)
@@ -64,7 +65,4 @@ class VerilatorRunner(CocotbVerilator):
         if self.waves:
             verilate[verilate.index("--trace")] = "--trace-fst"
         make += self._make_settings
-        if not self._objects:
-            return [verilate, make]
-        # After Verilator, whose make file the objects must be younger than.
-        return [verilate, ["cp", *self._objects, str(self.build_dir)], make]
+        return build_commands(verilate, make, self._objects, Path(self.build_dir))

@@ -110,8 +110,8 @@ def simulate(
     sources: Sequence[Path] = (),
     plusargs: Sequence[str] = (),
     arguments: Sequence[str] = (),
-    driver: Driver = "cocotb",
-    driver_module: str = DRIVER_MODULE,
+    driver: Driver | None = None,
+    driver_module: str | None = None,
 ) -> Run:
     """Play items into a component and record what comes out.
 
@@ -157,11 +157,12 @@ def simulate(
     arguments
         Further arguments of Verilator.
     driver
-        Who toggles the clock: ``cocotb``, or ``native`` for a C++ program, faster and without
-        waves. Everything else is the same.
+        Who toggles the clock: ``cocotb``, or ``native`` for a C++ program, which starts at once
+        and has no waves. Everything else is the same. By default cocotb where waves or a driver
+        module need it, else native: a start of Python costs more than most runs.
     driver_module
-        Dotted name of the module to run under cocotb: one that does more than its default beside
-        calling its ``drive``.
+        Dotted name of the module to run under cocotb: one that does more than `DRIVER_MODULE`
+        beside calling its ``drive``.
 
     Raises
     ------
@@ -174,6 +175,7 @@ def simulate(
     SimulationError
         The simulator stopped, or the run ended before ``reset_at``.
     """
+    driver = driver or ("cocotb" if waves or driver_module else "native")
     design = elaborate(component, name)
     chosen = dict(settings or {})
     check_names(design, inputs, outputs, chosen, observe)
@@ -215,7 +217,7 @@ def simulate(
         job.write_text(json.dumps({"settings": driven, "observe": seen, "result": str(result)}))
         run(
             made,
-            driver_module,
+            driver_module or DRIVER_MODULE,
             directory=directory,
             plusargs=at_run,
             environment={"STREAM_JOB": str(job)},
