@@ -8,10 +8,10 @@ import click
 from rich.console import Console
 from rich.progress import track
 
+from tb.bench.generation.table import markdown_table
 from tb.bench.generation_dram.points import POINTS, measure
 from tb.bench.generation_dram.table import document, rows
 from tb.bench.keep import keep
-from tb.bench.generation.table import markdown_table
 from tb.bench.options import failing, publish_option, run_options
 from tb.harness import HarnessError
 from tb.harness.files import REPOSITORY

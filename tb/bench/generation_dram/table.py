@@ -11,8 +11,8 @@ _TEXT = """# Whole decode steps at the DRAM pins
 Made by `python -m tb.bench.generation_dram --publish` from `results/generation_dram.json`; do not
 edit. An accelerator of one slice whose core writes its caches (`docs/kv_mmu.md`, section 4), on a
 pseudo-channel of HBM2-2000 with refresh. Prompts are imported by the hardware; then each sequence
-takes 64 steps, in turn, in which one of its windows closes: the mean over these steps is that over a
-whole generation at about this context. Everything that moves is counted by the device: what the
+takes 64 steps, in turn, in which one of its windows closes: the mean over these steps is that over
+a whole generation at about this context. Everything that moves is counted by the device: what the
 attention reads, tokens, saliencies, tail blocks that are read to be closed, the records that are
 written, and page tables. Outputs, statuses and statistics of every step are those of the twin.
 
@@ -26,7 +26,9 @@ of captured ones.
 
 def rows(points: list[dict[str, Any]]) -> list[list[str]]:
     """A row per point, the headings first."""
-    head = "context,sequences,steps,windows,bytes a step,traffic,cut,written,tables,cycles a step,bus"
+    head = (
+        "context,sequences,steps,windows,bytes a step,traffic,cut,written,tables,cycles a step,bus"
+    )
     table = [["preset", *head.split(",")]]
     for point in points:
         measured, derived = point["measured"], point["derived"]
