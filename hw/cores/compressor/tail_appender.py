@@ -52,10 +52,11 @@ class TailAppender(wiring.Component):
     """Quantises a key, and puts it and the value's codes into bursts of the tail block.
 
     The key of a token is taken, and its value kept, while what came before is put into bursts.
-    So the pace is that of the slower side: ``head_dim / lanes`` cycles for the key's numbers or
-    codes, a beat a cycle for the value, and beside them 2 cycles where a token comes in, or
-    ``groups + 2`` for what goes into the header. The last burst of a token that waits for none
-    leaves about ``(2 * head_dim + group) / lanes + 30`` cycles behind the first beat.
+    So the pace is that of the slower side. Coming in, ``max(6, group / lanes)`` cycles for each
+    group of the key, a beat a cycle for the value, and 2; going out, ``head_dim / lanes + groups``
+    cycles for the key, 2 for scale and saliency, a beat a cycle for the value. A token that waits
+    for none has left about ``2 * head_dim / lanes + 40`` cycles and its value's beats behind its
+    first beat.
 
     Parameters
     ----------

@@ -176,13 +176,14 @@ def test_a_ring_of_tokens(name: str, seed: int) -> None:
     """From the first token of a cache to a full ring."""
     config = CONFIGS[name]
     run = check(name, make_tokens(config, seed, 2 * config.window, 0))
-    rate = run.cycles / (2 * config.window)
-    print(f"{rate:.1f} cycles a token")
+    print(f"{run.cycles / (2 * config.window):.1f} cycles a token")
     lanes = LANES.get(name, 4)
-    key = (config.head_dim + config.group) / lanes + config.groups
-    value = config.head_dim * config.tail_value_bits / 128
-    bursts = len(run.outputs["bursts"]) / (2 * config.window)
-    assert rate <= key + value + bursts + 30
+    key = config.head_dim // lanes
+    value = config.head_dim * config.tail_value_bits // 128
+    comes_in = config.groups * max(6, config.group // lanes) + value + 2
+    goes_out = key + config.groups + 1 + value
+    latency = 2 * key + value + 40
+    assert run.cycles <= 2 * config.window * max(comes_in, goes_out) + latency
 
 
 def test_the_ring_wraps(seed: int) -> None:
