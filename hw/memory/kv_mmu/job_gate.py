@@ -6,13 +6,12 @@ from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.config import AttentionConfig
 from hw.cores.job_finish import finished_layout
 from hw.cores.job_retire import completion_layout
 from hw.cores.payloads import job_layout
 from hw.cores.prompt_import import IMPORTED, PROMPT
 from hw.counters import Counter
-from hw.formats import KVFormat, Mode, Status, modes
+from hw.formats import Mode, Status
 from hw.memory.kv_mmu.config import MmuConfig
 from hw.memory.kv_mmu.formats import (
     OFFSET_BITS,
@@ -24,6 +23,7 @@ from hw.memory.kv_mmu.formats import (
 from hw.memory.kv_mmu.job_pages import JobPages
 from hw.memory.kv_mmu.job_rights import JobRights
 from hw.memory.kv_mmu.layer_map import LayerMap
+from hw.memory.kv_mmu.legality import legal_job, legal_prompt, prompt_faults
 from hw.memory.kv_mmu.page_grower import grow_request
 from hw.memory.kv_mmu.ports import SYSTEM_PROMPT, layer_change, slot_layout, system_job_layout
 from hw.memory.kv_mmu.table_walker import walk_request
@@ -36,30 +36,6 @@ def gate_completion(config: MmuConfig) -> data.StructLayout:
     """The completion of the core."""
     layout = finished_layout if config.writes else completion_layout
     return layout(config.attention)
-
-
-def _legal_job(job: data.View, core: AttentionConfig) -> Value:
-    """Whether the core does not refuse a job by itself: what it refuses needs no pages."""
-    longest = Mux(job.mode == Mode.SLOTS, core.slots, core.max_context)
-    return (
-        (job.config_hash == core.config_hash)
-        & (job.mode <= max(modes(core)))
-        & (job.context != 0)
-        & (job.context <= longest)
-        & (job.layer < core.layers)
-        & (job.kv_head < core.kv_heads)
-    )
-
-
-def _prompt_faults(prompt: data.View, config: MmuConfig) -> list[tuple[Value, Status]]:
-    """What the core would not see in a prompt, the lowest code first."""
-    core = config.attention
-    end = prompt.source_address + prompt.tokens * KVFormat(core).prompt_record_bytes
-    return [
-        (prompt.layer >= core.layers, Status.LAYER_RANGE),
-        (prompt.kv_head >= core.kv_heads, Status.HEAD_RANGE),
-        (end > config.staging_bytes, Status.ADDRESS_RANGE),
-    ]
 
 
 class JobGate(wiring.Component):
@@ -200,7 +176,7 @@ class JobGate(wiring.Component):
                 # The slot counts as in flight by now, so a sequence that lives stays alive.
                 with m.If(~known):
                     m.d.sync += status.eq(Status.NO_SEQUENCE)
-                m.d.comb += legal.eq(_legal_job(job, config.attention))
+                m.d.comb += legal.eq(legal_job(job, config.attention))
                 if config.writes:
                     with m.If(is_prompt):
                         self._check_prompt(m, prompt, legal, status)
@@ -265,9 +241,8 @@ class JobGate(wiring.Component):
 
     def _check_prompt(self, m: Module, prompt: data.View, legal: Value, status: Value) -> None:
         """Say whether a prompt is legal; the core refuses one that is too long or has no token."""
-        end = prompt.first + prompt.tokens
-        m.d.comb += legal.eq((prompt.tokens != 0) & (end <= self._config.attention.max_context))
-        for wrong, code in reversed(_prompt_faults(prompt, self._config)):
+        m.d.comb += legal.eq(legal_prompt(prompt, self._config.attention))
+        for wrong, code in reversed(prompt_faults(prompt, self._config)):
             with m.If(wrong):
                 m.d.comb += legal.eq(0)
                 m.d.sync += status.eq(code)
