@@ -10,14 +10,9 @@ from golden.memory_image.job import (
     query_codes,
     token_beats,
 )
-from golden.memory_image.records import (
-    RecordError,
-    pack_base_blocks,
-    pack_chunks,
-    pack_tail,
-    unpack_cache,
-    unpack_slots,
-)
+from golden.memory_image.packing import RecordError
+from golden.memory_image.records import pack_base_blocks, pack_chunks, unpack_cache, unpack_slots
+from golden.memory_image.tail_records import pack_tail
 
 __all__ = [
     "GoldenDataError",

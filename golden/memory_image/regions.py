@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from golden.memory_image.dense_records import pack_dense
-from golden.memory_image.records import pack_base_blocks, pack_chunks, pack_tail
+from golden.memory_image.records import pack_base_blocks, pack_chunks
+from golden.memory_image.tail_records import pack_tail
 from golden.reference import CompressedCache, DenseCache, SlotCache
 from hw.config import AttentionConfig
 from hw.formats import Mode

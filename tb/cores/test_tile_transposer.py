@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from golden.memory_image import pack_tail
-from golden.memory_image.records import pack_value_codes
+from golden.memory_image.dense_records import pack_value_codes
 from golden.reference import Quantised, Tail
 from hw.config import BEAT_BYTES, AttentionConfig, preset
 from hw.cores.payloads import BEAT

@@ -11,7 +11,7 @@ from docs.examples import value_norm
 from golden.acceptance import LEAST_COSINE
 from golden.cache_formats import CACHE_FORMATS, run_job
 from golden.memory_image import MemoryImage
-from golden.memory_image.records import RecordError
+from golden.memory_image.packing import RecordError
 from golden.memory_image.regions import _PACKERS, pack_regions
 from golden.reference import CompressedCache, attend
 from golden.tensors import CASES

@@ -10,7 +10,8 @@ import torch
 from amaranth.sim import Simulator
 from torch import Tensor
 
-from golden.memory_image.records import pack_base_blocks, pack_chunks, pack_tail
+from golden.memory_image.records import pack_base_blocks, pack_chunks
+from golden.memory_image.tail_records import pack_tail
 from golden.reference import Quantised, Tail
 from golden.reference.cache import dequantise_tail
 from golden.reference.compress import CompressedWindow, compress_window

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from golden.memory_image.records import byte_planes, pack_tail
+from golden.memory_image.packing import byte_planes
+from golden.memory_image.tail_records import pack_tail
 from golden.reference import Tail, from_fp16, quantise
 from hw.config import BURST_BYTES, AttentionConfig, preset
 from hw.cores.compressor.payloads import BURST, ENABLED_BYTES
