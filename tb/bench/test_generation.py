@@ -74,5 +74,5 @@ def test_figures_add_up() -> None:
     # Each port gives a beat a cycle at most.
     steady = imported["derived"]["steady"]
     assert max(steady["read_per_token"], steady["written_per_token"]) <= steady["cycles_per_token"]
-    assert steady["over_beats"] >= 0
+    assert steady["over_beats"] > -0.01
     assert len(step_rows([steps])) == len(import_rows([imported])) == 2

@@ -104,7 +104,8 @@ def import_rows(imports: list[dict[str, Any]]) -> list[list[str]]:
                 str(point["measured"]["tokens"]),
                 *(f"{derived[column]:.1f}" for column in columns),
                 *(f"{steady[column]:.1f}" for column in steady_columns),
-                f"{steady['over_beats']:.1%}",
+                # Half a beat at the ends of a prompt is not -0.0 %.
+                f"{round(steady['over_beats'], 3) + 0:.1%}",
             ]
         )
     return rows
