@@ -1,6 +1,7 @@
 """The affine quantiser against its twin: every width, corners, back-pressure, resets, pace."""
 
 import random
+from functools import cache
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ SHAPES = {"entry": (8, 32, 4), "delta": (2, 32, 1), "value": (4, 64, 8), "short"
 LARGEST = 2**42 - 1
 
 
+@cache
 def device(shape: str) -> AffineQuantiser:
     bits, group, lanes = SHAPES[shape]
     return AffineQuantiser(bits=bits, group=group, lanes=lanes)

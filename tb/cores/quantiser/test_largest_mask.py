@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import cache
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ SHAPES: dict[str, tuple[int, int, int, tuple[int, ...]]] = {
 }
 
 
+@cache
 def device(shape: str) -> LargestMask:
     bits, group, keep, excluded = SHAPES[shape]
     return LargestMask(bits=bits, group=group, keep=keep, excluded=excluded)

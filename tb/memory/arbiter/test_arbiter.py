@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import pytest
@@ -89,6 +90,11 @@ def traffic(
     return made
 
 
+@cache
+def arbiter(gear: int, patience: int) -> ChannelArbiter:
+    return ChannelArbiter(CLIENTS, gear=gear, patience=patience)
+
+
 def play(
     sent: Traffic,
     *,
@@ -98,7 +104,7 @@ def play(
     **options: Any,
 ) -> tuple[Run, list[dict[str, Any]]]:
     """Play the traffic, check everything but the order of the grants, and return the requests."""
-    unit = ChannelArbiter(CLIENTS, gear=gear, patience=patience)
+    unit = arbiter(gear, patience)
     ids = unit.id_layout
     request = channel_request(ids.size)
     inputs: dict[str, list[int]] = {}
