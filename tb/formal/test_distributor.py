@@ -145,7 +145,7 @@ def test_distributor() -> None:
 #: The class, what goes wrong, the claim that shows it, and the fault as a change of the source.
 FAULTS = {
     "always the first slice": (Dispatch, HOME, "room & (home == i)", "room & (i == 0)"),
-    "a query too many": (Dispatch, QUERIES, "query_beats - 1", "query_beats - 2"),
+    "a query too many": (Dispatch, QUERIES, "beat == beats - 1", "beat == beats - 2"),
     "no order": (Collect, ORDER, "self.order.ready.eq(done)", "self.order.ready.eq(1)"),
     "results of the first slice": (
         Collect,

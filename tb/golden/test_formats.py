@@ -306,8 +306,9 @@ def test_codes() -> None:
         "SCALE_NOT_FINITE",
         "NO_SEQUENCE",
         "PAGE_FAULT",
+        "OUT_OF_PAGES",
     ]
-    assert [status.value for status in Status] == list(range(11))
+    assert [status.value for status in Status] == list(range(12))
     # Those with a memory access and outputs.
     ran = {Status.OK, Status.MEMORY_ERROR, Status.SCALE_NOT_FINITE}
     assert {status for status in Status if not status.refused} == ran

@@ -261,8 +261,8 @@ COMPONENT_FAULTS: tuple[ComponentFault, ...] = (
     ),
     ComponentFault(
         name="mmu-layer",
-        module="hw.memory.kv_mmu.job_gate",
-        unit="JobGate",
+        module="hw.memory.kv_mmu.layer_map",
+        unit="LayerMap",
         kind="condition inverted",
         description="a job is let through if its layer is not mapped",
         old="Mux(mapped.bit_select",
