@@ -48,6 +48,14 @@ class SystemGeneration:
         return self.run.observed["cycles"]
 
     @property
+    def import_cycles(self) -> int | None:
+        """Cycles from reset to the end of the first slice's first prompt; None without one.
+
+        The commands of the host and the allocation of the pages are among them.
+        """
+        return self.run.first_output_cycle.get("imported__0")
+
+    @property
     def bytes_by_kind(self) -> dict[str, int]:
         """What moved at the pins: asked for by whom, and moved beyond that."""
         bursts = {
