@@ -12,9 +12,6 @@ from click.testing import CliRunner
 from tb.bench import publish
 from tb.bench.publish import DOCUMENT, RESULTS, document, stale
 
-#: The published figures are those of record format 4; with new ones this fails, and goes.
-OLD_FORMAT = pytest.mark.xfail(strict=True, reason="measured with record format 4")
-
 
 @pytest.fixture
 def facts() -> dict[str, Any]:
@@ -25,7 +22,6 @@ def test_the_document_is_that_of_the_results(facts: dict[str, Any]) -> None:
     assert DOCUMENT.read_text() == document(facts)
 
 
-@OLD_FORMAT
 def test_the_results_are_those_of_todays_presets(facts: dict[str, Any]) -> None:
     assert stale(facts) == []
 
@@ -36,7 +32,6 @@ def test_another_figure_is_another_document(facts: dict[str, Any]) -> None:
     assert DOCUMENT.read_text() != document(facts)
 
 
-@OLD_FORMAT
 def test_another_configuration_is_stale(facts: dict[str, Any]) -> None:
     """Negative control."""
     point = facts["points"][0]
