@@ -27,8 +27,9 @@ DEFAULT_LANES = 4
 _RUN = 4
 #: Core, closer of windows, import of prompts.
 _READERS = 3
-#: Of each writer: a token has a dozen writes, and waits for none of the token before.
-_WRITE_TAG_BITS = 4
+#: Of each writer, unless said otherwise: a token has a dozen writes, and waits for none of the
+#: token before.
+DEFAULT_WRITE_TAG_BITS = 4
 #: Appender, saliencies, closer of windows.
 _WRITERS = 3
 
@@ -49,6 +50,10 @@ class DecodeCore(wiring.Component):
         No memory request crosses a multiple of this, see `Fetch`.
     lanes : int
         Numbers that the quantisers take in a cycle: 4 or 8.
+    write_tag_bits : int
+        Two to this power writes of tokens, of saliencies and of closed windows may be under way,
+        see `WindowCloser`. Prompts are imported at the pace of their beats if so many cover the
+        latency of a write.
     staging : bool
         Whether prompts are read through a port of their own.
 
@@ -75,12 +80,14 @@ class DecodeCore(wiring.Component):
         page_bytes: int | None = None,
         *,
         lanes: int = DEFAULT_LANES,
+        write_tag_bits: int = DEFAULT_WRITE_TAG_BITS,
         staging: bool = False,
     ) -> None:
         self._config = config
         self._core = AttentionCore(config, page_bytes, writes=True)
+        self._write_tag_bits = write_tag_bits
         self._closer = WindowCloser(
-            config, lanes=lanes, page_bytes=page_bytes, write_tag_bits=_WRITE_TAG_BITS
+            config, lanes=lanes, page_bytes=page_bytes, write_tag_bits=write_tag_bits
         )
         self._appender = TailAppender(config, lanes=lanes)
         self._admission = JobAdmission(config)
@@ -104,7 +111,7 @@ class DecodeCore(wiring.Component):
                 "imported": Out(stream.Signature(IMPORTED)),
                 "memory": Out(read_port(self._read_tags + (self._readers - 1).bit_length())),
                 **({"prompt_memory": prompt_memory} if staging else {}),
-                "memory_write": Out(write_port(_WRITE_TAG_BITS + (_WRITERS - 1).bit_length())),
+                "memory_write": Out(write_port(write_tag_bits + (_WRITERS - 1).bit_length())),
             }
         )
 
@@ -204,7 +211,7 @@ class DecodeCore(wiring.Component):
             prompts.not_finite.eq(appender.not_finite & (share.of == PROMPTS)),
         ]
         m.submodules.reads = reads = ReadMerge(self._readers, tag_bits=self._read_tags)
-        m.submodules.writes = writes = WriteMerge(_WRITERS, tag_bits=_WRITE_TAG_BITS)
+        m.submodules.writes = writes = WriteMerge(_WRITERS, tag_bits=self._write_tag_bits)
         readers = [core.memory, closer.memory]
         if self._staging:
             connect(m, prompts.memory, flipped(self.prompt_memory))
@@ -238,10 +245,9 @@ class DecodeCore(wiring.Component):
         connect(m, self._closer.answer, windows.answer)
         return prompts
 
-    @staticmethod
-    def _writer() -> RecordWriter:
+    def _writer(self) -> RecordWriter:
         """Of one source, whose bursts follow each other in one record."""
-        return RecordWriter(records=[1], run=_RUN, tag_bits=_WRITE_TAG_BITS)
+        return RecordWriter(records=[1], run=_RUN, tag_bits=self._write_tag_bits)
 
     @staticmethod
     def _connect_reader(

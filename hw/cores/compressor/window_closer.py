@@ -28,7 +28,7 @@ from hw.memory.port import memory_port, write_port
 from hw.streams import StreamFIFO
 
 LANES = (4, 8)
-WRITE_TAG_BITS = (2, 3, 4)
+WRITE_TAG_BITS = (2, 3, 4, 5, 6)
 #: Requests under way and beats of the reorder buffer of the reading side.
 _TAGS, _REORDER_BEATS = 8, 128
 #: Segments that are asked for and not yet read.
