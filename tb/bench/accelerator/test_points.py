@@ -73,9 +73,7 @@ def test_what_is_published_adds_up() -> None:
         assert p["derived"]["unexplained_bytes"] == 0
 
 
-@pytest.mark.xfail(strict=True, reason="measured with record format 4")
 def test_what_is_published_is_of_todays_configuration() -> None:
-    """With new figures this fails as unexpected, and the mark goes."""
     for p in json.loads(RESULT.read_text())["points"]:
         core = system_core(preset(p["preset"]))
         assert p["config_hash"] == f"{core.config_hash:#010x}", "measure again"
