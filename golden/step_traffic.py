@@ -36,15 +36,20 @@ def step_bytes(
     layout = KVFormat(config)
     groups = layout.selected_groups(selection)
     read = sum(layout.traffic_bytes(context, groups=groups).values())
-    written = _token_bytes((context - 1) % config.chunk, layout)
-    written += len(layout.tail_order(context)) * _bursts(0, layout.saliency_bytes)
+    written = token_bytes((context - 1) % config.chunk, layout)
+    written += len(layout.tail_order(context)) * saliency_bytes(layout)
     if closes:
         read += config.window // config.chunk * layout.tail_block_bytes
         written += _window_bytes(layout.tokens(context)[0] // config.chunk, layout)
     return StepBytes(read, written)
 
 
-def _token_bytes(place: int, layout: KVFormat) -> int:
+def saliency_bytes(layout: KVFormat) -> int:
+    """The saliencies of a tail block, as they are written after a step."""
+    return _bursts(0, layout.saliency_bytes)
+
+
+def token_bytes(place: int, layout: KVFormat) -> int:
     """Codes, scale-minimum pairs, value scale and value of the token at ``place`` of its block."""
     config = layout.config
     codes = config.head_dim * config.key_bits // 8

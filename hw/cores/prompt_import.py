@@ -104,7 +104,8 @@ class PromptImport(wiring.Component):
         config = self._config
         m.submodules.fetch = fetch = self._fetch
         connect(m, fetch.memory, flipped(self.memory))
-        record = KVFormat(config).prompt_record_bytes
+        layout = KVFormat(config)
+        record, record_beats = layout.prompt_record_bytes, layout.token_beats
         prompt, status = Signal(PROMPT), Signal(Status)
         #: Tokens that are asked for, and those that the appender has.
         asked, count = Signal(_COUNT_BITS), Signal(_COUNT_BITS)
@@ -120,7 +121,6 @@ class PromptImport(wiring.Component):
             m.d.sync += [asked.eq(asked + 1), source.eq(source + record)]
 
         header = Signal(_HEADER)
-        record_beats = config.head_dim * (FP16_BITS + config.tail_value_bits) // BEAT_BITS
         beat = Signal(range(record_beats + 1))
         position = prompt.first + count
         window_shift = config.window.bit_length() - 1

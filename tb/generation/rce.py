@@ -12,11 +12,12 @@ from golden.generation import Generation, Step, generate
 from golden.model.capture import capture
 from golden.reference import quantise_query
 from golden.reference.quantiser import symmetric_codes
+from golden.step_traffic import saliency_bytes, token_bytes
 from golden.tensors import CASES, Tensors
 from golden.twin.slot_cache import ConstantCache
-from hw.config import BEAT_BYTES, BURST_BYTES, AttentionConfig, ConfigError
+from hw.config import BEAT_BYTES, AttentionConfig, ConfigError
 from hw.cores.job_finish import finished_layout
-from hw.formats import PAIR_BITS, KVFormat, Mode
+from hw.formats import KVFormat, Mode
 from tb.attention.catalogue import has_model_shape
 from tb.generation.runner import GenerationRun, Mismatch
 from tb.generation.scenario import LAYER
@@ -117,20 +118,9 @@ def make_rce(config: AttentionConfig, steps: int, seed: int) -> Scenario:
 
 def step_bytes(config: AttentionConfig, slot: int, live: int) -> tuple[int, int]:
     """Bytes that a step reads and writes: it appends to ``slot`` and attends to ``live`` tokens."""
-    layout = KVFormat(config)
-    blocks = -(-live // config.chunk)
-    pairs = config.groups * PAIR_BITS // 8
-    first = layout.saliency_bytes + slot % config.chunk * pairs
-    key = config.head_dim * config.key_bits // 8
-    value = config.head_dim * config.tail_value_bits // 8
-    bursts = [
-        -(-key // BURST_BYTES),
-        (first + pairs - 1) // BURST_BYTES - first // BURST_BYTES + 1,
-        1,  # scale of the value
-        value // BURST_BYTES,
-        blocks * -(-layout.saliency_bytes // BURST_BYTES),
-    ]
-    return blocks * layout.tail_block_bytes, sum(bursts) * BURST_BYTES
+    layout, blocks = KVFormat(config), -(-live // config.chunk)
+    written = token_bytes(slot % config.chunk, layout) + blocks * saliency_bytes(layout)
+    return blocks * layout.tail_block_bytes, written
 
 
 @dataclass(frozen=True)

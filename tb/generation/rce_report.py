@@ -7,11 +7,11 @@ from statistics import median
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from hw.config import BEAT_BYTES
 from hw.constants import DECAY_FRACTION
 from tb.generation.rce import Scenario, Trace
+from tb.generation.report import print_rows
 from tb.generation.runner import GenerationRun
 from tb.harness.files import REPOSITORY
 
@@ -67,7 +67,6 @@ def print_summary(report: dict[str, Any], path: Path, console: Console) -> None:
     """The verdict and the figures."""
     measured, derived, cache = report["measured"], report["derived"], report["cache"]
     ages, full = derived["ages"], derived["full_step"]
-    table = Table(show_header=False, box=None, pad_edge=False)
     rows = {
         "verdict": f"[bold green]PASSED[/]  {NAME}: caches of constant size",
         "tensors": report["tensors"],
@@ -92,6 +91,4 @@ def print_summary(report: dict[str, Any], path: Path, console: Console) -> None:
         "then not (control)",
         "report": str(path.relative_to(REPOSITORY)),
     }
-    for name, text in rows.items():
-        table.add_row(name, text)
-    console.print(table)
+    print_rows(rows, console)

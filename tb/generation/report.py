@@ -57,10 +57,17 @@ def make_report(golden: Generation, found: GenerationRun, source: str, seed: int
     }
 
 
+def print_rows(rows: dict[str, str], console: Console) -> None:
+    """A summary: what it is about, and the text beside it."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, text in rows.items():
+        table.add_row(name, text)
+    console.print(table)
+
+
 def print_summary(report: dict[str, Any], path: Path, console: Console) -> None:
     """The verdict and the figures."""
     measured, derived = report["measured"], report["derived"]
-    table = Table(show_header=False, box=None, pad_edge=False)
     rows = {
         "verdict": f"[bold green]PASSED[/]  {NAME}: sequences that grow, written by the hardware",
         "tensors": report["tensors"],
@@ -76,9 +83,7 @@ def print_summary(report: dict[str, Any], path: Path, console: Console) -> None:
         "writes": f"{derived['written_share']:.2%} of all bytes",
         "report": str(path.relative_to(REPOSITORY)),
     }
-    for name, text in rows.items():
-        table.add_row(name, text)
-    console.print(table)
+    print_rows(rows, console)
 
 
 def write_report(report: dict[str, Any]) -> Path:

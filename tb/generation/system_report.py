@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from tb.generation.report import NAME, dense_bytes
+from tb.generation.report import NAME, dense_bytes, print_rows
 from tb.generation.system import SystemGeneration
 from tb.harness.files import REPOSITORY
 
@@ -60,7 +59,6 @@ def print_summary(report: dict[str, Any], path: Path, console: Console) -> None:
     """The verdict and the figures."""
     measured, derived, system = report["measured"], report["derived"], report["system"]
     kinds = measured["bytes"]
-    table = Table(show_header=False, box=None, pad_edge=False)
     rows = {
         "verdict": f"[bold green]PASSED[/]  {NAME}: sequences that live and grow in an accelerator",
         "tensors": report["tensors"],
@@ -80,6 +78,4 @@ def print_summary(report: dict[str, Any], path: Path, console: Console) -> None:
         f"{kinds['tables_written']:,} written; over-fetch {kinds['over_fetch']:,}",
         "report": str(path.relative_to(REPOSITORY)),
     }
-    for name, text in rows.items():
-        table.add_row(name, text)
-    console.print(table)
+    print_rows(rows, console)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from hw.tools.area import AreaError
 from tb.bench.generation.measure import LATENCY
 from tb.bench.generation.table import markdown_table
 from tb.bench.keep import keep
+from tb.bench.options import failing, publish_option, run_options
 from tb.bench.rce.energy import PUBLISHED_SHARE, SOURCES, shares, step_energy
 from tb.bench.rce.measure import (
     BATCHES,
@@ -67,19 +67,13 @@ def energies(config: AttentionConfig) -> dict[str, Any]:
 
 @click.command()
 @click.option("--preset", "name", type=click.Choice(list(PRESETS)), default="lm", show_default=True)
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=1, show_default=True)
-@click.option("--publish", is_flag=True, help="Keep the figures in results/ and docs/.")
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=REPOSITORY / "build" / "bench",
-    help="Directory for rce.json and .md; build/bench if not given.",
-)
+@run_options("rce.json and .md")
+@publish_option
 def main(name: str, seed: int, publish: bool, output: Path) -> None:
     """Simulate sequences and batches, synthesise the units; write JSON and a page."""
     console = Console(highlight=False)
     config = with_slots(preset(name))
-    try:
+    with failing(console, HarnessError, AreaError):
         batches = [
             measure_batch(config, caches, seed)
             for caches in track(BATCHES, "batches", console=console)
@@ -89,10 +83,6 @@ def main(name: str, seed: int, publish: bool, output: Path) -> None:
             for ratio in track(RATIOS, "lengths", console=console)
         ]
         area = measure_area(config, REPOSITORY / "build" / "area")
-    except (HarnessError, AreaError) as error:
-        console.print("[bold red]FAILED[/]", end=" ")
-        console.print(str(error), markup=False)
-        sys.exit(1)
     facts = {
         "labels": LABELS,
         "design": design(config, seed),
