@@ -15,6 +15,9 @@ AXI4 = "axi4"
 DEFAULT_STANDARD = "hbm2-2000"
 #: Bits of the IDs on the bus unless others are asked for.
 _AXI_ID_BITS = 4
+#: Of the controllers of cores that write: an import writes nearly as much as it reads, so that it
+#: is worth turning the bus less often.
+_LONG_BATCHES = {"write_buffer": 128, "write_batch": 64}
 #: The fields of `MmuConfig` that a core does not have.
 MMU_FIELDS = tuple(field.name for field in fields(MmuConfig) if field.name != "attention")
 
@@ -81,8 +84,9 @@ class AcceleratorConfig:
 
     def controller(self, id_bits: int) -> ControllerConfig:
         """The configuration of each DRAM controller."""
+        batches = _LONG_BATCHES if self.mmu.writes else {}
         return ControllerConfig(
-            standard=load_standard(self.standard), refresh=self.refresh, id_bits=id_bits
+            standard=load_standard(self.standard), refresh=self.refresh, id_bits=id_bits, **batches
         )
 
     @property

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import BEAT_BITS, AttentionConfig
 from hw.cores.attention_core import AttentionCore
+from hw.cores.compressor.block_gather import BlockGather
 from hw.cores.compressor.burst_builder import BurstBuilder
 from hw.cores.compressor.record_writer import RecordWriter
 from hw.cores.compressor.sharing import JOBS, PROMPTS, AppenderShare, CloserShare
@@ -23,8 +24,8 @@ from hw.streams import StreamFIFO
 
 #: Numbers that the quantisers take in a cycle, unless said otherwise.
 DEFAULT_LANES = 4
-#: Bursts of a token, or of saliencies, that are written with one request.
-_RUN = 4
+#: Most bursts of a tail block, and of saliencies, that are written with one request.
+_TOKEN_RUN, _SALIENCY_RUN = 8, 4
 #: Core, closer of windows, import of prompts.
 _READERS = 3
 #: Of each writer, unless said otherwise: a token has a dozen writes, and waits for none of the
@@ -177,10 +178,18 @@ class DecodeCore(wiring.Component):
 
         # Memory: three units read; tokens, saliencies and closed windows are written.
         m.submodules.builder = builder = BurstBuilder()
-        m.submodules.token_writer = tokens = self._writer()
-        m.submodules.saliency_writer = saliencies = self._writer()
+        m.submodules.token_writer = tokens = RecordWriter(
+            records=[1, 1], run=_TOKEN_RUN, tag_bits=self._write_tag_bits
+        )
+        m.submodules.saliency_writer = saliencies = RecordWriter(
+            records=[1], run=_SALIENCY_RUN, tag_bits=self._write_tag_bits
+        )
         connect(m, finish.pieces, builder.pieces)
-        connect(m, appender.bursts, tokens.bursts[0])
+        m.submodules.gather = gather = BlockGather(config)
+        connect(m, appender.bursts, gather.bursts)
+        m.d.comb += gather.origin.eq(appender.origin)
+        connect(m, gather.passed, tokens.bursts[0])
+        connect(m, gather.blocks, tokens.bursts[1])
         connect(m, builder.bursts, saliencies.bursts[0])
         # What was sent is written when the writer is idle; tokens of prompts follow each other, so
         # that it need not be, and the import asks by a fence.
@@ -198,7 +207,7 @@ class DecodeCore(wiring.Component):
             with m.Elif(written):
                 m.d.sync += waits.eq(0)
         m.d.comb += [
-            prompts.appended.eq(appended & (share.of == PROMPTS)),
+            prompts.appended.eq(gather.left),
             tokens.fence.eq(prompts.fence),
             prompts.fenced.eq(tokens.fenced),
             share.ended.eq(appended),
@@ -244,10 +253,6 @@ class DecodeCore(wiring.Component):
         connect(m, windows.window, self._closer.window)
         connect(m, self._closer.answer, windows.answer)
         return prompts
-
-    def _writer(self) -> RecordWriter:
-        """Of one source, whose bursts follow each other in one record."""
-        return RecordWriter(records=[1], run=_RUN, tag_bits=self._write_tag_bits)
 
     @staticmethod
     def _connect_reader(

@@ -64,8 +64,8 @@ class PromptImport(wiring.Component):
         Reads the records.
     token, token_beats : Out(stream)
         To the appender.
-    appended : In(1)
-        For a cycle: the last burst of the next token is on its way to the memory.
+    appended : In(range(chunk + 1))
+        The last bursts of how many further tokens are on their way to the memory in this cycle.
     fence : Out(1), fenced : In(1)
         Of the writer of these bursts, as of `RecordWriter`.
     not_finite, failed : In(1)
@@ -89,7 +89,7 @@ class PromptImport(wiring.Component):
                 "memory": Out(memory_port(reading_config(config))),
                 "token": Out(stream.Signature(token_layout(config))),
                 "token_beats": Out(stream.Signature(BEAT_BITS)),
-                "appended": In(1),
+                "appended": In(range(config.chunk + 1)),
                 "fence": Out(1),
                 "fenced": In(1),
                 "not_finite": In(1),
@@ -123,6 +123,8 @@ class PromptImport(wiring.Component):
         header = Signal(_HEADER)
         beat = Signal(range(record_beats + 1))
         position = prompt.first + count
+        #: The first token of its block.
+        block = position & ~(config.chunk - 1)
         window_shift = config.window.bit_length() - 1
         #: Windows of the cache that are closed, and how many will be.
         closed = Signal.like(self.window.payload.window)
@@ -133,6 +135,9 @@ class PromptImport(wiring.Component):
             self.token.payload.place.eq(position[: window_shift + 1]),
             self.token.payload.value_scale.eq(header.value_scale),
             self.token.payload.of_prompt.eq(1),
+            self.token.payload.gathered.eq(
+                (block >= prompt.first) & (block + config.chunk <= prompt.first + prompt.tokens)
+            ),
             self.token.payload.saliency.eq(header.saliency),
             self.token_beats.payload.eq(beats.payload.data),
             self.window.payload.base_address.eq(prompt.base_address),
@@ -257,6 +262,6 @@ class PromptImport(wiring.Component):
             m.d.sync += before_fence.eq(appended)
         with m.If(~active):
             m.d.sync += [x.eq(0) for x in (appended, before_fence, written)]
-        with m.Elif(self.appended):
-            m.d.sync += appended.eq(appended + 1)
+        with m.Else():
+            m.d.sync += appended.eq(appended + self.appended)
         return written

@@ -158,6 +158,7 @@ def check(jobs: list[Job], seed: int, longest: int = 6, runs: int = 30, **option
             "place": (job.context - 1) % (2 * CONFIG.window),
             "value_scale": i,
             "of_prompt": 0,
+            "gathered": 0,
             "saliency": 0,
         }
         for i, job in appended

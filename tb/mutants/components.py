@@ -195,8 +195,8 @@ COMPONENT_FAULTS: tuple[ComponentFault, ...] = (
         unit="WriteBuffer",
         kind="stuck at 1",
         description="a request is taken without room for its bursts",
-        old="~filling & ~complete & (free >= wanted)",
-        new="~filling & ~complete",
+        old="(~filling | filled) & (free >= wanted)",
+        new="~filling | filled",
         killed_by=_WRITE,
     ),
     ComponentFault(
@@ -205,8 +205,8 @@ COMPONENT_FAULTS: tuple[ComponentFault, ...] = (
         unit="WriteBuffer",
         kind="condition dropped",
         description="the half of a burst that was not written is",
-        old="Mux(absent | refused, 0,",
-        new="Mux(refused, 0,",
+        old="Mux(absent | leaves_channel(config, held), 0,",
+        new="Mux(leaves_channel(config, held), 0,",
         killed_by=_WRITE,
     ),
     ComponentFault(

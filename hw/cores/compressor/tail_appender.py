@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from hw.arithmetic import fixed_of_fp16, fp16_is_finite
 from hw.config import BEAT_BITS, BURST_BYTES, AttentionConfig
 from hw.cores.compressor.burst_builder import HALF_ADDRESS_BITS, HALF_BITS, HALVES, BurstBuilder
-from hw.cores.compressor.payloads import BURST, ENABLED_BYTES
+from hw.cores.compressor.payloads import BURST, BURST_ADDRESS_BITS, ENABLED_BYTES
 from hw.cores.quantiser.affine_quantiser import AffineQuantiser
 from hw.formats import FP16_BITS, PAIR_BITS, SALIENCY_BITS, KVFormat
 from hw.memory.port import ADDRESS_BITS
@@ -43,9 +43,18 @@ def token_layout(config: AttentionConfig) -> data.StructLayout:
             "value_scale": FP16_BITS,
             #: Whether it comes with what it has received so far; else that is not written.
             "of_prompt": 1,
+            #: Whether all tokens of its block come from its prompt.
+            "gathered": 1,
             "saliency": SALIENCY_BITS,
         }
     )
+
+
+#: What a burst belongs to: a token of a prompt; one that is gathered, of the block at the burst
+#: ``block``; the last token of this block.
+ORIGIN = data.StructLayout(
+    {"of_prompt": 1, "gathered": 1, "ends_block": 1, "block": BURST_ADDRESS_BITS}
+)
 
 
 class TailAppender(wiring.Component):
@@ -72,6 +81,8 @@ class TailAppender(wiring.Component):
         the value: signed codes of ``tail_value_bits`` bits.
     bursts : Out(stream of BURST)
         ``last`` marks the last one of a token.
+    origin : Out(ORIGIN)
+        Of the burst that is offered.
     not_finite : Out(1)
         For a cycle, before the token's last burst: a number of the key, or the value's scale, is an
         infinity or a NaN; what is written has no meaning.
@@ -96,6 +107,7 @@ class TailAppender(wiring.Component):
                 "token": In(stream.Signature(token_layout(config))),
                 "beats": In(stream.Signature(BEAT_BITS)),
                 "bursts": Out(stream.Signature(BURST)),
+                "origin": Out(ORIGIN),
                 "not_finite": Out(1),
             }
         )
@@ -140,7 +152,7 @@ class TailAppender(wiring.Component):
         count = Signal(range(max(pieces for pieces, _, _ in parts.values())))
         address = Signal(HALF_ADDRESS_BITS)
         begin = Signal(init=1)
-        starts = self._starts(m, token)
+        block, starts = self._starts(m, token)
         piece = builder.pieces.payload
         here, end = Signal.like(address), Signal()
         m.d.comb += [
@@ -167,10 +179,15 @@ class TailAppender(wiring.Component):
                     ]
                     with m.If(done):
                         m.d.sync += address.eq(here + step)
+        within_bits = (config.chunk - 1).bit_length()
         with m.If(done):
             m.d.sync += [
                 begin.eq(end),
                 count.eq(Mux(end, 0, count + 1)),
+                self.origin.of_prompt.eq(token.of_prompt),
+                self.origin.gathered.eq(token.gathered),
+                self.origin.ends_block.eq(token.place[:within_bits].all()),
+                self.origin.block.eq(block),
             ]
             with m.If(end):
                 m.d.sync += part.eq(part + 1)
@@ -224,8 +241,8 @@ class TailAppender(wiring.Component):
         scale = ~fp16_is_finite(self.token.p.value_scale)
         m.d.comb += self.not_finite.eq((taken & of_key & wrong) | (comes & scale))
 
-    def _starts(self, m: Module, token: data.View) -> data.View:
-        """Where the parts of the token begin, in halves."""
+    def _starts(self, m: Module, token: data.View) -> tuple[Value, data.View]:
+        """Where the block of the token begins, in bursts, and its parts, in halves."""
         config, layout = self._config, KVFormat(self._config)
 
         def halves(size: int) -> int:
@@ -249,4 +266,4 @@ class TailAppender(wiring.Component):
         starts = Signal(data.ArrayLayout(HALF_ADDRESS_BITS, len(Part)))
         for part, (offset, stride) in places.items():
             m.d.comb += starts[part].eq(start + halves(offset) + within * halves(stride))
-        return starts
+        return start[(HALVES - 1).bit_length() :], starts

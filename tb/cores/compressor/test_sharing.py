@@ -87,7 +87,13 @@ class Appender(Neighbours):
 
 def make_token(source: int, number: int) -> int:
     """A token that tells where it comes from."""
-    fields = {"tail_address": 32 * number, "place": 0, "value_scale": 0, "saliency": 0}
+    fields = {
+        "tail_address": 32 * number,
+        "place": 0,
+        "value_scale": 0,
+        "saliency": 0,
+        "gathered": 0,
+    }
     return pack(TOKEN, {**fields, "of_prompt": source})
 
 

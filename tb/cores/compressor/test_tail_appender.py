@@ -98,6 +98,7 @@ def inputs(config: AttentionConfig, tokens: Tokens, address: int) -> dict[str, l
                     "place": (tokens.first + i) % (2 * config.window),
                     "value_scale": int(scale),
                     "of_prompt": int(tokens.saliency is not None),
+                    "gathered": 0,
                     "saliency": 0 if tokens.saliency is None else int(tokens.saliency[i]),
                 },
             )

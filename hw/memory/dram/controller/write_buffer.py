@@ -1,9 +1,9 @@
 """Collects writes and gives their data to the DRAM when their turn comes."""
 
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import BEAT_BITS, BEAT_BYTES, BURST_BYTES
 from hw.memory.channel_port import channel_request, channel_written
@@ -20,10 +20,14 @@ from hw.memory.dram.controller.request_splitter import (
 from hw.memory.port import write_data
 from hw.streams import StreamFIFO
 
+#: Requests that wait for the words of those before them.
+_WAITING = 4
+
 
 class WriteBuffer(wiring.Component):
-    """One word a cycle in and out; a request is split once all its words have come.
+    """One word a cycle in and out; a request is split the cycle after its last word has come.
 
+    Requests wait in a queue of their own, so that reads behind them at the channel need not.
     The bursts of a request lie one after the other in a ring of ``write_buffer`` bursts. A burst is
     free again once it and all before it have left, so the ends of the requests are told in order.
 
@@ -75,61 +79,69 @@ class WriteBuffer(wiring.Component):
         m.submodules.ring = ring = Memory(shape=write_data(gear), depth=places * words, init=[])
 
         # Filling: a request at a time. Words of its bursts that it does not have write nothing.
+        m.submodules.waiting = waiting = StreamFIFO(self.request.payload.shape(), depth=_WAITING)
+        connect(m, flipped(self.request), waiting.input)
+        offered = waiting.output.payload
         held = Signal(channel_request(config.id_bits))
         filling = Signal()
-        complete = Signal()
-        refused = Signal()
         head = Signal(range(places))
         bursts = Signal(range(most_bursts(config) + 1))
         word = Signal(range(most_bursts(config) * words))
         begin = Signal(range(max(2, words)))
-        absent = Signal()
-        stored = Signal()
+        absent, final = Signal(), Signal()
+        room, stored, filled = Signal(), Signal(), Signal()
         free = Signal(range(places + 1), init=places)
         wanted = Signal.like(bursts)
         write = ring.write_port()
+        split = Signal.like(self.split.payload)
+        split_bursts = Signal.like(bursts)
+        complete, sent, accepted = Signal(), Signal(), Signal()
         m.d.comb += [
-            wanted.eq(dram_bursts(config, self.request.payload)),
-            self.request.ready.eq(~filling & ~complete & (free >= wanted)),
+            wanted.eq(dram_bursts(config, offered)),
+            accepted.eq(waiting.output.valid & waiting.output.ready),
+            waiting.output.ready.eq((~filling | filled) & (free >= wanted)),
             bursts.eq(dram_bursts(config, held)),
             begin.eq(first_half_skipped(config, held) * port_words),
             absent.eq((word < begin) | (word >= begin + (held.bursts_less_one + 1) * port_words)),
-            self.data.ready.eq(filling & ~absent),
-            stored.eq(filling & (absent | self.data.valid)),
+            final.eq(word + 1 == bursts * words),
+            # The last word waits for the request before to be split.
+            room.eq(filling & (~final | ~complete | sent)),
+            self.data.ready.eq(room & ~absent),
+            stored.eq(room & (absent | self.data.valid)),
+            filled.eq(stored & final),
             write.en.eq(stored),
             write.addr.eq(head * words + word),
             write.data.data.eq(self.data.payload.data),
-            write.data.enable.eq(Mux(absent | refused, 0, self.data.payload.enable)),
+            write.data.enable.eq(
+                Mux(absent | leaves_channel(config, held), 0, self.data.payload.enable)
+            ),
             self.split.valid.eq(complete),
-            self.split.payload.request.eq(held),
-            self.split.payload.place.eq(head),
-            self.split.payload.refused.eq(refused),
-        ]
-        accepted = Signal()
-        sent = Signal()
-        m.d.comb += [
-            accepted.eq(self.request.valid & self.request.ready),
+            self.split.payload.eq(split),
             sent.eq(self.split.valid & self.split.ready),
         ]
         with m.If(accepted):
-            m.d.sync += [
-                held.eq(self.request.payload),
-                refused.eq(leaves_channel(config, self.request.payload)),
-                filling.eq(1),
-                word.eq(0),
-            ]
+            m.d.sync += [held.eq(offered), filling.eq(1), word.eq(0)]
+        with m.Elif(filled):
+            m.d.sync += filling.eq(0)
         with m.Elif(stored):
             m.d.sync += word.eq(word + 1)
-            with m.If(word + 1 == bursts * words):
-                m.d.sync += [filling.eq(0), complete.eq(1)]
-        with m.If(sent):
-            m.d.sync += [complete.eq(0), head.eq(head + bursts)]
+        with m.If(filled):
+            m.d.sync += [
+                split.request.eq(held),
+                split.place.eq(head),
+                split.refused.eq(leaves_channel(config, held)),
+                split_bursts.eq(bursts),
+                complete.eq(1),
+                head.eq(head + bursts),
+            ]
+        with m.Elif(sent):
+            m.d.sync += complete.eq(0)
 
         emptied, emptied_place = self._launch(m, ring, words)
-        retired = self._retire(m, sent, head + bursts - 1, held.id, refused, emptied, emptied_place)
+        retired = self._retire(m, sent, split, split_bursts, emptied, emptied_place)
         m.d.sync += [
             free.eq(free - Mux(accepted, wanted, 0) + retired),
-            self.pending.eq(self.pending + Mux(sent, bursts, 0) - self.launch),
+            self.pending.eq(self.pending + Mux(sent, split_bursts, 0) - self.launch),
         ]
         return m
 
@@ -184,9 +196,8 @@ class WriteBuffer(wiring.Component):
         self,
         m: Module,
         sent: Value,
-        last_place: Value,
-        request_id: Value,
-        refused: Value,
+        split: data.View,
+        bursts: Value,
         emptied: Value,
         emptied_place: Value,
     ) -> Value:
@@ -201,15 +212,15 @@ class WriteBuffer(wiring.Component):
         m.submodules.requests = requests = StreamFIFO(written, depth=places)
         m.d.comb += [
             requests.input.valid.eq(sent),
-            requests.input.payload.id.eq(request_id),
-            requests.input.payload.error.eq(refused),
+            requests.input.payload.id.eq(split.request.id),
+            requests.input.payload.error.eq(split.refused),
             at_tail.eq(1 << tail),
             retired.eq((done & at_tail).any()),
             self.written.valid.eq(retired & (ended & at_tail).any()),
             self.written.payload.eq(requests.output.payload),
             requests.output.ready.eq(self.written.valid),
         ]
-        last = (1 << last_place[: len(tail)]) & ((1 << places) - 1)
+        last = (1 << (split.place + bursts - 1)[: len(tail)]) & ((1 << places) - 1)
         m.d.sync += [
             tail.eq(tail + retired),
             ended.eq(Mux(retired, ended & ~at_tail, ended) | Mux(sent, last, 0)),
