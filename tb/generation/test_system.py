@@ -16,6 +16,7 @@ from hw.formats import Mode, Status
 from tb.accelerator.runner import write_images
 from tb.generation import system
 from tb.generation.host import Host
+from tb.generation.rce import check, make_rce
 from tb.generation.runner import Mismatch
 from tb.generation.small import SMALL
 from tb.generation.system import generation_system, run_in_system
@@ -28,14 +29,18 @@ CORE = replace(system_core(SMALL), name="tiny-system", slot_caches=512)
 def make(
     spans: Sequence[tuple[int, int]], seed: int, modes: Sequence[Mode] | None = None
 ) -> Generation:
-    """Caches with a prompt, which is imported, and a last context each, in random order."""
+    """Caches with a prompt and a last context each, in random order.
+
+    Prompts are imported, those of caches of constant size are placed.
+    """
     print(f"generation of seed {seed}")
     kinds = ["random", "sink", "outlier_channels"]
     tensors = [CASES[kinds[i % 3]](CORE, last, seed + i) for i, (_, last) in enumerate(spans)]
     order = [i for i, (prompt, last) in enumerate(spans) for _ in range(last - prompt)]
     random.Random(seed).shuffle(order)
     prompts = [prompt for prompt, _ in spans]
-    imported = [i for i, prompt in enumerate(prompts) if prompt]
+    slots = [i for i, mode in enumerate(modes or ()) if mode == Mode.SLOTS]
+    imported = [i for i, prompt in enumerate(prompts) if prompt and i not in slots]
     return generate(tensors, prompts, order, CORE, imported=imported, modes=modes)
 
 
@@ -71,9 +76,28 @@ def test_the_life_of_sequences(stall: float, seed: int) -> None:
 def test_caches_of_constant_size(seed: int) -> None:
     """Beside one that is compressed; the number of a cache is that of its place."""
     modes = [Mode.SLOTS, Mode.KVO, Mode.SLOTS]
-    golden = make([(0, 40), (17, 21), (0, 8)], seed, modes)
+    golden = make([(0, 40), (17, 21), (20, 28)], seed, modes)
     found = run_in_system(golden, accelerator(golden), seed=seed)
-    assert found.returned == {cache: pages_of(golden, cache) for cache in range(3)}
+    assert found.returned == {0: 0, 1: pages_of(golden, 1), 2: 0}
+
+
+def test_constant_size_reads_no_table(seed: int) -> None:
+    """What holds of the test ``rce``, at the pins; not a page, not an entry of a table."""
+    print(f"rce of seed {seed}")
+    scenario = make_rce(CORE, 140, seed)
+    found = run_in_system(scenario.golden, accelerator(scenario.golden), seed=seed)
+    trace = check(scenario, found)
+    assert (trace.evictions, trace.lossless) == (60, 32)
+    assert found.dram["bytes_moved"] == sum(found.cache_bytes.values())
+    assert found.counters["mmu_grower.pages_grown"] == found.counters["mmu_jobs.walking"] == 0
+    assert set(found.returned.values()) == {0}
+    counters = found.counters | {"arbiter.table_bursts": 1}
+    with pytest.raises(Mismatch, match="bytes tables_read must be 0, not 32"):
+        check(scenario, replace(found, counters=counters))
+    written = found.counters["arbiter.cache_write_bursts"] + 1
+    counters = found.counters | {"arbiter.cache_write_bursts": written}
+    with pytest.raises(Mismatch, match="bytes written must be "):
+        check(scenario, replace(found, counters=counters))
 
 
 @pytest.mark.parametrize("reset_at", [900, 4500])

@@ -280,6 +280,16 @@ COMPONENT_FAULTS: tuple[ComponentFault, ...] = (
         killed_by=_MMU,
     ),
     ComponentFault(
+        name="mmu-place",
+        module="hw.memory.kv_mmu.translator",
+        unit="Translator",
+        kind="swap",
+        description="a request goes to the place of the cache of the request behind it",
+        old="caches[1], seq",
+        new="caches[0], seq",
+        killed_by="tb/memory/kv_mmu/test_kv_mmu.py::test_a_place_in_the_slot_area_takes_no_page",
+    ),
+    ComponentFault(
         name="mmu-refused-beats",
         module="hw.memory.kv_mmu.write_path",
         unit="WritePath",

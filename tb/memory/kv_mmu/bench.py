@@ -17,7 +17,7 @@ from amaranth.sim import Simulator
 from golden.twin.kv_mmu import Command, Grant, KvMmuTwin, Reply
 from hw.config import BURST_BYTES
 from hw.cores.prompt_import import IMPORTED, PROMPT
-from hw.formats import KVFormat, Mode, Status
+from hw.formats import KVFormat, Mode, Status, modes
 from hw.memory.kv_mmu.config import MmuConfig
 from hw.memory.kv_mmu.formats import (
     OFFSET_BITS,
@@ -190,13 +190,14 @@ class System:
         """
         self._job_id = (self._job_id + 1) % (1 << 16)
         core = self.config.attention
+        longest = core.slots if mode == Mode.SLOTS else core.max_context
         numbers = dict.fromkeys(system_job_fields(core), 0) | {
             "job_id": self._job_id,
             "config_hash": core.config_hash ^ (spoil == Status.CONFIG_MISMATCH),
             "layer": core.layers if spoil == Status.LAYER_RANGE else layer,
             "kv_head": core.kv_heads if spoil == Status.HEAD_RANGE else kv_head,
-            "mode": 3 if spoil == Status.MODE_RANGE else mode,
-            "context": core.max_context + 1 if spoil == Status.CONTEXT_RANGE else context,
+            "mode": max(modes(core)) + 1 if spoil == Status.MODE_RANGE else mode,
+            "context": longest + 1 if spoil == Status.CONTEXT_RANGE else context,
             "sequence": sequence,
             "value_scale": self.rng.getrandbits(16),
             "query_scale": self.rng.getrandbits(16 * core.rows),
@@ -221,6 +222,9 @@ class System:
         expected = {k: v for k, v in numbers.items() if k != "sequence"}
         for name, region in zip(("base", "chunk", "tail"), Region, strict=True):
             expected[f"{name}_address"] = virtual_address(slot, region) if runs else 1
+        if runs and mode == Mode.SLOTS:
+            number = self.config.cache_number(sequence, self.twin.layer(layer), kv_head)
+            expected["chunk_address"] = number
         assert got == expected, (got, expected, status)
         core_status = spoil
         if spoil == Status.OK and not runs:
@@ -357,8 +361,8 @@ class System:
         rng = self.rng
         size = self.config.page_bytes
         if rng.random() >= self.attacks:
-            region = rng.choice([r for r in Region if job.grant.pages[r]])
-            end = len(job.grant.pages[region]) * size
+            region = rng.choice([r for r in Region if self.twin.limit(job.grant, r)])
+            end = self.twin.limit(job.grant, region) * size
             # Often near the end of a page.
             place = rng.choice((rng.randrange(end), rng.randrange(end) // size * size + size - 256))
             return virtual_address(slot, region, place // BURST_BYTES * BURST_BYTES)
