@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from golden.generation import Generation, Step, generate
 from golden.tensors import CASES
@@ -17,10 +18,12 @@ from tb.accelerator.runner import write_images
 from tb.generation import system
 from tb.generation.host import Host
 from tb.generation.rce import check, make_rce
+from tb.generation.rce_report import make_report, print_summary
 from tb.generation.runner import Mismatch
 from tb.generation.small import SMALL
 from tb.generation.system import generation_system, run_in_system
 from tb.harness import HarnessError
+from tb.harness.files import REPOSITORY
 
 #: A number for every cache that there can be.
 CORE = replace(system_core(SMALL), name="tiny-system", slot_caches=512)
@@ -91,6 +94,13 @@ def test_constant_size_reads_no_table(seed: int) -> None:
     assert found.dram["bytes_moved"] == sum(found.cache_bytes.values())
     assert found.counters["mmu_grower.pages_grown"] == found.counters["mmu_jobs.walking"] == 0
     assert set(found.returned.values()) == {0}
+    report = make_report(scenario, found, trace, seed)
+    assert (report["test"], report["slot_area"]) == ("rce-hbm2-2000-1", 512 * 4096)
+    assert report["measured"]["bytes_read"] == report["measured"]["bytes"]["cache_read"]
+    print_summary(report, REPOSITORY / "report.json", console := Console(record=True, width=150))
+    summary = " ".join(console.export_text().split())
+    assert "slots, victims and outputs of each: 0 differences" in summary
+    assert "page tables 0, over-fetch 0" in summary
     counters = found.counters | {"arbiter.table_bursts": 1}
     with pytest.raises(Mismatch, match="bytes tables_read must be 0, not 32"):
         check(scenario, replace(found, counters=counters))
