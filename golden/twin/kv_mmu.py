@@ -213,10 +213,16 @@ class KvMmuTwin:
         return self._start(sequence, layer, kv_head, first, context, mode)
 
     def start_prompt(
-        self, sequence: int, layer: int, kv_head: int, first: int, tokens: int
+        self,
+        sequence: int,
+        layer: int,
+        kv_head: int,
+        first: int,
+        tokens: int,
+        mode: Mode = Mode.KVO,
     ) -> tuple[Status, Grant]:
         """The same of a prompt of ``tokens`` tokens, behind ``first`` ones that are there."""
-        return self._start(sequence, layer, kv_head, first, first + tokens, Mode.KVO)
+        return self._start(sequence, layer, kv_head, first, first + tokens, mode)
 
     def begin(self, sequence: int) -> None:
         """A job or a prompt of ``sequence`` is in flight."""

@@ -41,12 +41,12 @@ class Home:
 class Host:
     """Creates a sequence for each cache, has the prompts imported, and ends the sequences.
 
-    A prompt of a cache of constant size is placed in the slot area.
+    A prompt of a cache of constant size that is not imported is placed in the slot area.
 
     Parameters
     ----------
     golden
-        Caches without a prompt, or with one that is imported, or of mode `SLOTS`.
+        Caches without a prompt, with one that is imported, or of mode `SLOTS`.
     config
         The accelerator.
     ends
@@ -106,6 +106,7 @@ class Host:
                 "kv_head": home.kv_head,
                 "first": prompt.first,
                 "tokens": prompt.tokens,
+                "mode": prompt.mode,
             }
             self.prompts[home.slice(slices)].append(pack(SYSTEM_PROMPT, fields))
             source = prompt.source_address
@@ -170,7 +171,8 @@ class Host:
             twin.command(command)
         for prompt in self._golden.prompts:
             home = self.homes[prompt.cache]
-            twin.start_prompt(home.sequence, home.layer, home.kv_head, prompt.first, prompt.tokens)
+            where = (home.sequence, home.layer, home.kv_head)
+            twin.start_prompt(*where, prompt.first, prompt.tokens, Mode(prompt.mode))
             twin.end_job(home.sequence)
         for command in commands[created:]:
             twin.command(command)

@@ -4,7 +4,7 @@ from amaranth.hdl import Elaboratable, Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.formats import Mode, Status
+from hw.formats import Status
 from hw.memory.kv_mmu.config import MmuConfig
 from hw.memory.kv_mmu.legality import legal_job, legal_prompt, prompt_faults
 from hw.memory.kv_mmu.ports import SYSTEM_PROMPT, system_job_layout
@@ -99,7 +99,7 @@ class JobArrival(wiring.Component):
                     current.sequence.eq(came.sequence),
                     current.layer.eq(came.layer),
                     current.kv_head.eq(came.kv_head),
-                    current.mode.eq(Mode.KVO),
+                    current.mode.eq(came.mode),
                     current.context.eq(came.first + came.tokens),
                 ]
         with m.If(self.is_prompt):

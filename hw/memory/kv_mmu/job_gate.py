@@ -49,7 +49,8 @@ class JobGate(wiring.Component):
 
     If the core writes, a job with pages takes 10 cycles more, and those in which its new pages are
     allocated; any job waits until no other one has its cache, and those behind it wait with it.
-    Prompts come in between the jobs and get all pages that they fill in the same way.
+    Prompts come in between the jobs and get all pages that they fill, or their place, in the same
+    way.
 
     Parameters
     ----------
@@ -220,6 +221,7 @@ class JobGate(wiring.Component):
                 ),
                 self.core_prompt.payload.first.eq(prompt.first),
                 self.core_prompt.payload.tokens.eq(prompt.tokens),
+                self.core_prompt.payload.mode.eq(prompt.mode),
                 self.core_prompt.payload.source_address.eq(
                     config.staging_address + prompt.source_address
                 ),

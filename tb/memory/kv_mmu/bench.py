@@ -246,7 +246,14 @@ class System:
         return running
 
     def import_prompt(
-        self, sequence: int, layer: int, kv_head: int, first: int, tokens: int, source: int = 0
+        self,
+        sequence: int,
+        layer: int,
+        kv_head: int,
+        first: int,
+        tokens: int,
+        source: int = 0,
+        mode: Mode = Mode.KVO,
     ) -> Generator[None, None, Running]:
         """Send a prompt and wait until the core gets it, checked; it runs on by itself."""
         config, core = self.config, self.config.attention
@@ -257,12 +264,18 @@ class System:
             "kv_head": kv_head,
             "first": first,
             "tokens": tokens,
+            "mode": mode,
         }
         self.walking = sequence
         self._prompts.append(pack(SYSTEM_PROMPT, fields))
         while not self._core_prompts:
             yield
-        too_long = tokens == 0 or first + tokens > core.max_context
+        in_slots = mode == Mode.SLOTS and core.slots > 0
+        unknown = mode != Mode.KVO and not in_slots
+        longest = core.slots - 1 if in_slots else core.max_context
+        refused = Status.MODE_RANGE if unknown else Status.OK
+        if refused == Status.OK and (tokens == 0 or first + tokens > longest):
+            refused = Status.CONTEXT_RANGE
         faults = {
             Status.LAYER_RANGE: layer >= core.layers,
             Status.HEAD_RANGE: kv_head >= core.kv_heads,
@@ -271,22 +284,22 @@ class System:
         }
         wrong = [status for status, applies in faults.items() if applies]
         nothing = Grant(sequence, dict.fromkeys(Region, ()))
-        if too_long or wrong:
+        if refused != Status.OK or wrong:
             self.twin.begin(sequence)
             status, grant = wrong[0] if wrong else Status.OK, nothing
         else:
-            status, grant = self.twin.start_prompt(sequence, layer, kv_head, first, tokens)
+            status, grant = self.twin.start_prompt(sequence, layer, kv_head, first, tokens, mode)
         got = unpack(PROMPT, self._core_prompts.popleft())
-        runs = status == Status.OK and not too_long
+        runs = status == Status.OK == refused
         slot = core.jobs_in_flight
-        expected = {"first": first, "tokens": tokens}
+        expected = {"first": first, "tokens": tokens, "mode": mode}
         expected["source_address"] = config.staging_address + source
         for name, region in zip(("base", "chunk", "tail"), Region, strict=True):
             expected[f"{name}_address"] = virtual_address(slot, region) if runs else 1
         assert got == expected, (got, expected, status)
         core_status = Status.OK if runs else Status.ADDRESS_RANGE
-        if too_long:
-            core_status = status = Status.CONTEXT_RANGE
+        if refused != Status.OK:
+            core_status = status = refused
         accesses = self.rng.randint(*self.accesses) if runs else 0
         running = Running(tokens, grant, status, core_status, accesses)
         if runs:

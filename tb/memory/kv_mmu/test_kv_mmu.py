@@ -91,7 +91,7 @@ class Soup:
         #: Share of the steps that damage a table.
         self.damage = damage
         self.busy_with: int | None = None
-        #: Jobs that ran with a place in the slot area.
+        #: Jobs and prompts that ran with a place in the slot area.
         self.placed = 0
 
     def hosts(self) -> tuple[object, object]:
@@ -214,7 +214,15 @@ class Soup:
             source = self.config.staging_bytes
         elif fault < 0.2:
             tokens = rng.choice((0, core.max_context + 1))
-        yield from system.import_prompt(sequence, layer, head, first, tokens, source)
+        mode = Mode.KVO
+        if self.config.has_slot_area and fault > 0.6:
+            mode = Mode.SLOTS
+            tokens = rng.choice((1, core.slots - 1 - first, core.slots - first))
+        elif 0.2 < fault < 0.23:
+            mode = Mode.SLOTS if not core.slots else Mode.DENSE8
+        where = (sequence, layer, head)
+        prompt = yield from system.import_prompt(*where, first, tokens, source, mode)
+        self.placed += prompt.grant.place is not None
 
     def jobber(self) -> Host:
         """Send random jobs, not of the sequence that a command is about."""
