@@ -74,6 +74,7 @@ class Prompt:
     tail_address: int
     first: int
     tokens: int
+    mode: int
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,7 @@ def generate(
                     tail_address=addresses["tail"],
                     first=0,
                     tokens=prompt,
+                    mode=mode,
                 )
             )
             part = slice(prompt)

@@ -104,6 +104,9 @@ class AcceleratorConfig:
         mmu = {name: getattr(self.mmu, name) for name in MMU_FIELDS}
         described = {"slices": self.slices, "standard": self.standard, **mmu}
         described["page_address"] = self.mmu.first_page
+        if self.mmu.has_slot_area:
+            area = self.mmu.slot_area
+            described |= {"slot_address": area.address, "slot_stride": area.stride}
         if self.has_axi:
             return described | {"axi_id_bits": self.master_id_bits}
         per_bank = self.controller(1).per_bank_refresh

@@ -27,9 +27,9 @@ from tb.attention.report import make_report, print_summary, write_report
 from tb.attention.runner import run_attention
 from tb.generation import rce, rce_report, system_report
 from tb.generation import report as generation_report
-from tb.generation.runner import run_generation
+from tb.generation.runner import GenerationRun, run_generation
 from tb.generation.scenario import make_generation
-from tb.generation.system import generation_system, run_in_system
+from tb.generation.system import SystemGeneration, generation_system, run_in_system
 from tb.harness import DRIVERS, Driver, DriverError, HarnessError, Run
 from tb.harness.driver import check_driver
 
@@ -38,7 +38,7 @@ _LARGEST_SEED = 2**31 - 1
 _MOST_JOBS = 2**16 - 1
 #: The test whose caches the hardware writes, by itself or as a part of an accelerator.
 GENERATE = "generate_kv"
-#: That of caches of constant size, in front of an ideal memory.
+#: That of caches of constant size, by itself or as a part of an accelerator.
 RCE = "rce"
 #: The test that runs on tensors of the user's choice.
 _OPEN_TEST = "attention_fused"
@@ -126,15 +126,16 @@ def main(
         if test in (GENERATE, RCE):
             alone: dict[str, object] = {"kv": kv, "jobs": jobs, "mode": mode}
             in_system = memory not in (None, IDEAL)
-            if test == RCE:
-                alone["memory"] = memory
-            elif memory == AXI4:
+            if memory == AXI4:
                 raise Refused(f"memory must be {IDEAL} or a DRAM standard with {test}, not {AXI4}")
             if not in_system:
                 alone["slices"] = None if slices == "1" else slices
             _refuse_with_generation(test, alone)
             if test == RCE:
-                _constant_size(config, steps, seed, waves, driver, console)
+                system_memory = memory if in_system else None
+                _constant_size(
+                    config, steps, system_memory, int(slices), seed, waves, driver, console
+                )
             elif memory is not None and in_system:
                 _generate_in_system(config, memory, int(slices), seed, waves, driver, console)
             else:
@@ -216,14 +217,24 @@ def _generate_in_system(
 def _constant_size(
     config: AttentionConfig,
     steps: int | None,
+    memory: str | None,
+    slices: int,
     seed: int,
     waves: bool,
     driver: Driver,
     console: Console,
 ) -> None:
     config = rce.with_slots(config)
+    if memory is not None:
+        config = rce.in_system(config)
     scenario = rce.make_rce(config, steps or rce.USUAL * config.slots, seed)
-    found = run_generation(scenario.golden, seed=seed, waves=waves, driver=driver)
+    golden = scenario.golden
+    found: GenerationRun | SystemGeneration
+    if memory is None:
+        found = run_generation(golden, seed=seed, waves=waves, driver=driver)
+    else:
+        system = generation_system(golden, slices=slices, standard=memory)
+        found = run_in_system(golden, system, seed=seed, waves=waves, driver=driver)
     report = rce_report.make_report(scenario, found, rce.check(scenario, found), seed)
     rce_report.print_summary(report, generation_report.write_report(report), console)
     _tell_waves(found.run, waves, console)

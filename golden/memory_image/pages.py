@@ -1,4 +1,4 @@
-"""Caches in pages: the host's commands, and the bytes of every page (docs/kv_mmu.md)."""
+"""Caches behind an MMU: the host's commands, and the bytes of the channel (docs/kv_mmu.md)."""
 
 from golden.memory_image.image import MemoryImage, Placement
 from golden.memory_image.job import JobDescriptor
@@ -29,6 +29,8 @@ class PagedImage:
         What the host sends after a reset, and what it gets.
     pages
         The bytes of each page in use; ``fill`` where there is nothing of a cache.
+    places
+        The bytes of each cache in the slot area, by their address in the channel.
     twin
         The MMU after the commands.
     """
@@ -40,6 +42,7 @@ class PagedImage:
         self.commands: list[Command] = []
         self.replies: list[Reply] = []
         self.pages: dict[int, bytearray] = {}
+        self.places: dict[int, bytes] = {}
 
     def send(self, command: Command) -> int:
         """Append a command that must succeed; the value of its reply.
@@ -65,12 +68,21 @@ class PagedImage:
     ) -> None:
         """Allocate pages for the cache at ``placement`` of ``image`` and copy it into them.
 
+        One that lies in the slot area gets its place there, without a command.
+
         Raises
         ------
         PagesError
             The sequence does not live, the place is taken, or there are not enough pages.
         """
         sizes = KVFormat(self.config.attention).region_bytes(placement.context, placement.mode)
+        if placement.mode not in self.config.paged_modes:
+            address = self.config.place_address(sequence, layer, kv_head)
+            if not self.twin.lives(sequence) or address in self.places:
+                raise PagesError(f"place {address:#x} must be free and sequence {sequence} live")
+            start = placement.tail_address
+            self.places[address] = bytes(image.data[start : start + sizes["tail"]])
+            return
         size = self.config.page_bytes
         for name in REGIONS:
             start = getattr(placement, f"{name}_address")
@@ -90,12 +102,13 @@ class PagedImage:
                 self.pages[page] = bytearray(part + bytes([self.fill]) * (size - len(part)))
 
     def contents(self) -> dict[int, bytes]:
-        """The bytes of the pages in use by their byte address in the channel."""
+        """The bytes of pages and places in use by their byte address in the channel, in order."""
         size = self.config.page_bytes
-        return {
+        pages = {
             self.config.first_page + page * size: bytes(content)
             for page, content in sorted(self.pages.items())
         }
+        return pages | dict(sorted(self.places.items()))
 
 
 def pack_system_job(job: JobDescriptor, sequence: int, config: MmuConfig) -> int:

@@ -75,10 +75,12 @@ class Reply:
 
 @dataclass(frozen=True)
 class Grant:
-    """What a job may access: the pages of each region, in order."""
+    """What a job may access: the pages of each region, in order, or a place in the slot area."""
 
     sequence: int
     pages: Mapping[Region, tuple[int, ...]]
+    #: Byte address of the place.
+    place: int | None = None
 
 
 class KvMmuTwin:
@@ -119,6 +121,10 @@ class KvMmuTwin:
     def places(self) -> list[Place]:
         """What the pages in use are for."""
         return list(self._places.values())
+
+    def lives(self, sequence: int) -> bool:
+        """Whether a sequence lives."""
+        return sequence in self._live
 
     def layer(self, layer: int) -> int:
         """The layer whose cache jobs of ``layer`` use."""
@@ -207,10 +213,16 @@ class KvMmuTwin:
         return self._start(sequence, layer, kv_head, first, context, mode)
 
     def start_prompt(
-        self, sequence: int, layer: int, kv_head: int, first: int, tokens: int
+        self,
+        sequence: int,
+        layer: int,
+        kv_head: int,
+        first: int,
+        tokens: int,
+        mode: Mode = Mode.KVO,
     ) -> tuple[Status, Grant]:
         """The same of a prompt of ``tokens`` tokens, behind ``first`` ones that are there."""
-        return self._start(sequence, layer, kv_head, first, first + tokens, Mode.KVO)
+        return self._start(sequence, layer, kv_head, first, first + tokens, mode)
 
     def begin(self, sequence: int) -> None:
         """A job or a prompt of ``sequence`` is in flight."""
@@ -223,6 +235,9 @@ class KvMmuTwin:
         nothing = Grant(sequence, dict.fromkeys(Region, ()))
         if sequence not in self._live:
             return Status.NO_SEQUENCE, nothing
+        if mode not in self.config.paged_modes:
+            address = self.config.place_address(sequence, self._layers[layer], kv_head)
+            return Status.OK, replace(nothing, place=address)
         new = self.config.new_pages(first, context, mode) if self.config.writes else {}
         grant = {}
         for region in Region:
@@ -261,6 +276,12 @@ class KvMmuTwin:
         """End a job of ``sequence``."""
         self._in_flight[sequence] -= 1
 
+    def limit(self, grant: Grant, region: Region) -> int:
+        """Bound of a job's accesses to a region, in units of ``page_bytes``."""
+        if grant.place is None:
+            return len(grant.pages[region])
+        return self.config.slot_area.pages if region == Region.TAIL else 0
+
     def access(self, grant: Grant, address: int, bursts: int) -> int | Violation:
         """The physical address of an access within a page, or why it is refused.
 
@@ -272,10 +293,13 @@ class KvMmuTwin:
             Virtual byte address, and the length of the access.
         """
         number = address >> OFFSET_BITS & ((1 << REGION_BITS) - 1)
-        index, offset = divmod(address & ((1 << OFFSET_BITS) - 1), self.config.page_bytes)
+        in_region = address & ((1 << OFFSET_BITS) - 1)
+        index, offset = divmod(in_region, self.config.page_bytes)
         over = offset + bursts * BURST_BYTES > self.config.page_bytes
-        if over or number not in list(Region) or index >= len(grant.pages[Region(number)]):
+        if over or number not in list(Region) or index >= self.limit(grant, Region(number)):
             return Violation.BOUNDS
+        if grant.place is not None:
+            return grant.place + in_region
         page = grant.pages[Region(number)][index]
         if self.owner(page) != grant.sequence:
             return Violation.OWNER

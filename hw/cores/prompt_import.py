@@ -9,7 +9,7 @@ from hw.cores.compressor.payloads import ANSWER, window_count, window_layout
 from hw.cores.compressor.tail_appender import token_layout
 from hw.cores.compressor.window_closer import reading_config
 from hw.counters import Counter
-from hw.formats import FP16_BITS, SALIENCY_BITS, KVFormat, Status
+from hw.formats import FP16_BITS, SALIENCY_BITS, KVFormat, Mode, Status
 from hw.memory.fetch import Fetch
 from hw.memory.port import ADDRESS_BITS, memory_port
 
@@ -31,6 +31,8 @@ PROMPT = data.StructLayout(
         #: Tokens that the cache has already, and tokens to come.
         "first": _COUNT_BITS,
         "tokens": _COUNT_BITS,
+        #: `KVO` or `SLOTS`.
+        "mode": 8,
     }
 )
 
@@ -44,7 +46,8 @@ class PromptImport(wiring.Component):
 
     The pace is that of the slowest: the appender, the closer of windows, and the memory, as records
     are read ahead: an appender that never waits gets a beat a cycle, less 1 cycle a token. A token
-    waits only for the window whose place in the ring it takes, two windows before its own.
+    waits only for the window whose place in the ring it takes, two windows before its own. In mode
+    `SLOTS` tokens go to the slots of their positions, and no window closes.
 
     Parameters
     ----------
@@ -58,8 +61,9 @@ class PromptImport(wiring.Component):
     imported : Out(stream of `IMPORTED`)
         ``OK``; ``MEMORY_ERROR`` of any token or window, else ``SCALE_NOT_FINITE``, after which the
         cache must not be used, though all tokens were appended and all windows closed;
-        ``CONTEXT_RANGE`` (no token, or more than the cache can have) or ``ADDRESS_RANGE`` (an
-        address is not on a burst), and nothing was accessed.
+        ``MODE_RANGE`` (the core imports no such caches), ``CONTEXT_RANGE`` (no token, or more than
+        the cache can have, of slots all but one) or ``ADDRESS_RANGE`` (an address is not on a
+        burst; of slots only the tail's counts), and nothing was accessed.
     memory : Out(memory_port)
         Reads the records.
     token, token_beats : Out(stream)
@@ -126,13 +130,17 @@ class PromptImport(wiring.Component):
         #: The first token of its block.
         block = position & ~(config.chunk - 1)
         window_shift = config.window.bit_length() - 1
+        in_slots = (prompt.mode == Mode.SLOTS) & bool(config.slots)
+        place: Value = position[: window_shift + 1]
+        if config.slots:
+            place = Mux(in_slots, position, place)
         #: Windows of the cache that are closed, and how many will be.
         closed = Signal.like(self.window.payload.window)
         target = Signal(range(window_count(config) + 1))
         written = self._written(m, active)
         m.d.comb += [
             self.token.payload.tail_address.eq(prompt.tail_address),
-            self.token.payload.place.eq(position[: window_shift + 1]),
+            self.token.payload.place.eq(place),
             self.token.payload.value_scale.eq(header.value_scale),
             self.token.payload.of_prompt.eq(1),
             self.token.payload.gathered.eq(
@@ -147,9 +155,10 @@ class PromptImport(wiring.Component):
             self.imported.payload.status.eq(status),
             self.imported.payload.tokens.eq(count),
         ]
-        aligned = ~(
-            prompt.source_address | prompt.base_address | prompt.chunk_address | prompt.tail_address
-        )[: (BURST_BYTES - 1).bit_length()].any()
+        of_windows = Mux(in_slots, 0, prompt.base_address | prompt.chunk_address)
+        addresses = prompt.source_address | of_windows | prompt.tail_address
+        aligned = ~addresses[: (BURST_BYTES - 1).bit_length()].any()
+        longest = Mux(in_slots, max(config.slots - 1, 0), config.max_context)
         taken = beats.valid & beats.ready
         spoilt = self.failed | (taken & beats.payload.error)
         answer = self.answer
@@ -198,9 +207,9 @@ class PromptImport(wiring.Component):
                     m.next = "CHECK"
             with m.State("CHECK"):
                 m.next = "END"
-                with m.If(
-                    (prompt.tokens == 0) | (prompt.first + prompt.tokens > config.max_context)
-                ):
+                with m.If((prompt.mode != Mode.KVO) & ~in_slots):
+                    m.d.sync += status.eq(Status.MODE_RANGE)
+                with m.Elif((prompt.tokens == 0) | (prompt.first + prompt.tokens > longest)):
                     m.d.sync += status.eq(Status.CONTEXT_RANGE)
                 with m.Elif(~aligned):
                     m.d.sync += status.eq(Status.ADDRESS_RANGE)
@@ -217,6 +226,8 @@ class PromptImport(wiring.Component):
                             )
                         ),
                     ]
+                    with m.If(in_slots):
+                        m.d.sync += [closed.eq(0), target.eq(0)]
                     m.next = "HEADER"
             with m.State("HEADER"):
                 m.d.comb += beats.ready.eq(1)
@@ -225,7 +236,8 @@ class PromptImport(wiring.Component):
                     m.next = "TOKEN"
             with m.State("TOKEN"):
                 # Its place in the ring is free.
-                m.d.comb += self.token.valid.eq((position >> window_shift) <= closed + 1)
+                free = (position >> window_shift) <= closed + 1
+                m.d.comb += self.token.valid.eq(in_slots | free)
                 with m.If(self.token.valid & self.token.ready):
                     m.next = "BEATS"
             with m.State("BEATS"):

@@ -106,6 +106,8 @@ def identifier(name: str) -> str:
 def _constant(name: str, value: object) -> str:
     if isinstance(value, str):
         return f'localparam string {name} = "{value}";'
+    if isinstance(value, bool):
+        return f"localparam bit {name} = 1'b{int(value)};"
     if not isinstance(value, int) or not 0 <= value < 1 << 64:
         raise PackageError(f"{name} has no form in SystemVerilog: {value!r}")
     if value < 1 << 32:

@@ -166,8 +166,9 @@ class AcceleratorBench(wiring.Component):
         standard = load_standard(config.standard)
         # What an image may fill, in whole rows of all banks.
         filled = config.mmu.pages * config.mmu.page_bytes
-        if config.mmu.staging_bytes:
-            filled = config.mmu.staging_address + config.mmu.staging_bytes
+        area = config.mmu.slot_area
+        if config.mmu.staging_bytes or area.places:
+            filled = area.address + area.bytes
         stripe = standard.banks * standard.row_bytes
         counts: dict[str, list[Signal]] = {name: [] for name in COUNTERS}
         for i in range(config.controllers):

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from hw.config import BEAT_BYTES, BURST_BYTES, preset
+from hw.config import BEAT_BYTES, BURST_BYTES, AttentionConfig, preset
 from hw.cores.compressor.payloads import ANSWER, window_count, window_layout
 from hw.cores.compressor.tail_appender import token_layout
 from hw.cores.compressor.window_closer import reading_config
 from hw.cores.prompt_import import IMPORTED, PROMPT, PromptImport
-from hw.formats import KVFormat, Status
+from hw.formats import KVFormat, Mode, Status
 from hw.memory.port import BURST_BEATS, request_layout, response_layout
 from tb.harness import pack, unpack
 from tb.harness.stepped import Neighbours, Steps, play
 
-CONFIG = preset("tiny")
+WITHOUT_SLOTS = preset("tiny")
+CONFIG = replace(WITHOUT_SLOTS, slots=40)
 READING = reading_config(CONFIG)
 RECORD = KVFormat(CONFIG).prompt_record_bytes
 RECORD_BEATS = RECORD // BEAT_BYTES
@@ -40,6 +41,10 @@ class Prompt:
     tokens: int = 1
     source: int = 0
     tail_address: int = 1 << 16
+    base_address: int = 1 << 17
+    mode: Mode = Mode.KVO
+    #: Whether the core has caches of the mode.
+    known: bool = True
     bad_record: int | None = None
     not_finite: int | None = None
     failed: int | None = None
@@ -50,15 +55,20 @@ class Prompt:
     @property
     def refused(self) -> Status | None:
         """Why it is not begun."""
-        if not 1 <= self.tokens <= CONFIG.max_context - self.first:
+        if self.mode.dense or not self.known:
+            return Status.MODE_RANGE
+        in_slots = self.mode == Mode.SLOTS
+        longest = CONFIG.slots - 1 if in_slots else CONFIG.max_context
+        if not 1 <= self.tokens <= longest - self.first:
             return Status.CONTEXT_RANGE
-        aligned = self.source % BURST_BYTES == self.tail_address % BURST_BYTES == 0
+        addresses = [self.source, self.tail_address, 0 if in_slots else self.base_address]
+        aligned = all(address % BURST_BYTES == 0 for address in addresses)
         return None if aligned else Status.ADDRESS_RANGE
 
     @property
     def windows(self) -> list[int]:
         """Those that close, in order."""
-        if self.refused is not None:
+        if self.refused is not None or self.mode == Mode.SLOTS:
             return []
         found = []
         for context in range(self.first + 1, self.first + self.tokens + 1):
@@ -84,11 +94,12 @@ class Prompt:
         """Of the stream."""
         return {
             "source_address": self.source,
-            "base_address": 1 << 17,
+            "base_address": self.base_address,
             "chunk_address": 1 << 18,
             "tail_address": self.tail_address,
             "first": self.first,
             "tokens": self.tokens,
+            "mode": self.mode,
         }
 
 
@@ -223,6 +234,7 @@ def check(
     longest: int = 8,
     late: int = 0,
     closing: int | None = None,
+    config: AttentionConfig = CONFIG,
     **options: Any,
 ) -> Steps:
     """Import the prompts, compare everything that comes out; the run comes back."""
@@ -230,7 +242,7 @@ def check(
     rng = random.Random(seed)
     size = max(prompt.source + RECORD * prompt.tokens for prompt in prompts) // BEAT_BYTES + 1
     image = [rng.getrandbits(128) for _ in range(size)]
-    unit = PromptImport(CONFIG)
+    unit = PromptImport(config)
     good = [prompt for prompt in prompts if prompt.refused is None]
     tokens = [(prompt, i) for prompt in good for i in range(prompt.tokens)]
     windows = [(prompt, window) for prompt in good for window in prompt.windows]
@@ -253,17 +265,18 @@ def check(
     wanted, beats = [], []
     for prompt, i in tokens:
         at = (prompt.source + RECORD * i) // BEAT_BYTES
+        ring = CONFIG.slots if prompt.mode == Mode.SLOTS else 2 * CONFIG.window
         wanted.append(
             {
                 "tail_address": prompt.tail_address,
-                "place": (prompt.first + i) % (2 * CONFIG.window),
+                "place": (prompt.first + i) % ring,
                 "value_scale": image[at] & 0xFFFF,
                 "of_prompt": 1,
                 "saliency": image[at] >> 32 & 0xFFFFFFFF,
             }
         )
         beats += image[at + 1 : at + 1 + BEATS]
-    assert [unpack(token_layout(CONFIG), item) for item in steps.items["token"]] == wanted
+    assert [unpack(token_layout(config), item) for item in steps.items["token"]] == wanted
     assert steps.items["token_beats"] == beats
     closed = [
         {**{name: prompt.fields[name] for name in CACHE}, "window": window}
@@ -290,6 +303,17 @@ def test_prompts(seed: int) -> None:
     check(prompts, seed)
 
 
+def test_slots(seed: int) -> None:
+    """All but one in a row, and the last of these behind the others; no window closes."""
+    most = CONFIG.slots - 1
+    prompts = [
+        Prompt(mode=Mode.SLOTS, tokens=most),
+        Prompt(tokens=2 * CONFIG.window + 1),
+        Prompt(mode=Mode.SLOTS, first=most - 1, base_address=8),
+    ]
+    check(prompts, seed)
+
+
 def test_the_last_windows_stay(seed: int) -> None:
     """Up to the longest cache: the last window of all never closes."""
     prompt = Prompt(first=CONFIG.max_context - 18, tokens=18)
@@ -310,6 +334,22 @@ def test_refused(seed: int) -> None:
     steps = check(prompts, seed)
     # Taken, checked, told.
     assert steps.cycles_of["imported"][:5] == [3, 6, 9, 12, 15]
+
+
+def test_refused_by_mode(seed: int) -> None:
+    """Every slot taken, or more; modes that nobody imports, or not this core."""
+    slots = Prompt(mode=Mode.SLOTS)
+    prompts = [
+        replace(slots, tokens=CONFIG.slots),
+        replace(slots, first=CONFIG.slots - 1),
+        replace(slots, tokens=0),
+        replace(slots, tail_address=8),
+        Prompt(mode=Mode.DENSE16, tokens=0),
+        Prompt(base_address=8),
+        replace(slots, first=3, tokens=2),
+    ]
+    check(prompts, seed)
+    check([replace(slots, known=False), Prompt()], seed, config=WITHOUT_SLOTS)
 
 
 FAILURES = {

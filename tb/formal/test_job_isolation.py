@@ -1,11 +1,13 @@
 """JobGate and CommandUnit together: a sequence outlives its jobs.
 
 Two job slots and four sequences; the walker, the pool and the table answer anything, and every
-read of the layer map gives anything. So the claims hold whatever the memory holds.
+read of the layer map gives anything. So the claims hold whatever the memory holds. A core that
+writes has a slot area as well, and prompts.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -33,6 +35,8 @@ CONFIG = MmuConfig(
     pages=4,
     page_bytes=1024,
 )
+#: Of a core that writes: caches of constant size have places, prompts a job slot.
+WRITING = replace(CONFIG, attention=replace(CONFIG.attention, slots=16), writes=True)
 
 KEPT = "no page of a sequence is released while a job of it may access pages"
 ALIVE = "a job that may access pages has a sequence that lives"
@@ -41,11 +45,19 @@ RIGHTS = "a job has no rights before it came and after its completion"
 ORDER = "no more jobs are in the core than there are slots"
 
 
+_STREAMS_IN = ("job", "core_completion", "walked")
+_STREAMS_OUT = ("core_job", "completion", "walk")
+
+
 class GateAndCommands(wiring.Component):
     """The two units, connected as in `KvMmu`."""
 
-    def __init__(self, gate: JobGate, commands: CommandUnit) -> None:
+    def __init__(self, gate: JobGate, commands: CommandUnit, config: MmuConfig) -> None:
         self.gate, self.commands = gate, commands
+        self._streams_in, self._streams_out = list(_STREAMS_IN), list(_STREAMS_OUT)
+        if config.writes:
+            self._streams_in += ["prompt", "core_imported", "grown"]
+            self._streams_out += ["core_prompt", "imported", "grow"]
         sides: dict[str, Any] = {}
         for unit in (gate, commands):
             for name, member in unit.signature.members.items():
@@ -63,9 +75,9 @@ class GateAndCommands(wiring.Component):
             self.live.eq(commands.live),
             commands.match.eq(self.match),
         ]
-        for name in ("job", "core_completion", "walked"):
+        for name in self._streams_in:
             connect(m, flipped(getattr(self, name)), getattr(gate, name))
-        for name in ("core_job", "completion", "walk"):
+        for name in self._streams_out:
             connect(m, getattr(gate, name), flipped(getattr(self, name)))
         for inner, outer in zip(gate.slots, self.slots, strict=True):
             m.d.comb += outer.eq(inner)
@@ -76,9 +88,11 @@ class GateAndCommands(wiring.Component):
         return m
 
 
-def isolating(gate: Any = JobGate, commands: Any = CommandUnit) -> Bench:
+def isolating(
+    gate: Any = JobGate, commands: Any = CommandUnit, config: MmuConfig = CONFIG
+) -> Bench:
     """Say what the two units promise together."""
-    bench = Bench(GateAndCommands(gate(CONFIG), commands(CONFIG)))
+    bench = Bench(GateAndCommands(gate(config), commands(config), config))
     m = bench.module
     names = ("job", "core_job", "core_completion", "completion", "command", "reply", "pool")
     job, core_job, ended, completion, command, reply, pool = (bench.stream(n) for n in names)
@@ -102,43 +116,70 @@ def isolating(gate: Any = JobGate, commands: Any = CommandUnit) -> Bench:
     m.d.sync += oldest.eq(oldest + gone)
     with m.If(come):
         m.d.sync += jobs[newest].eq(job.payload.sequence)
-    in_flight = [(number == 2) | ((number == 1) & (oldest == i)) for i in range(2)]
+    in_flight: list[Any] = [(number == 2) | ((number == 1) & (oldest == i)) for i in range(2)]
+    named: list[Any] = [jobs[i] for i in range(2)]
+    ends: list[Any] = [gone & (oldest == i) for i in range(2)]
+    if config.writes:
+        there, whose, over = following_prompts(bench)
+        in_flight, named, ends = [*in_flight, there], [*named, whose], [*ends, over]
+    slots = range(config.slots)
 
-    rights = [Cat(component.slots[i].pages[r].any() for r in Region).any() for i in range(2)]
-    sequences = [component.slots[i].sequence for i in range(2)]
+    rights = [Cat(component.slots[i].pages[r].any() for r in Region).any() for i in slots]
+    sequences = [component.slots[i].sequence for i in slots]
     releases = pool.valid & (pool.payload.operation == PoolOperation.RELEASE)
-    its = [rights[i] & (sequences[i] == pool.payload.place.sequence) for i in range(2)]
+    its = [rights[i] & (sequences[i] == pool.payload.place.sequence) for i in slots]
     bench.check(KEPT, ~releases | ~Cat(its).any())
-    alive = [~rights[i] | component.live.bit_select(sequences[i], 1) for i in range(2)]
+    alive = [~rights[i] | component.live.bit_select(sequences[i], 1) for i in slots]
     bench.check(ALIVE, Cat(alive).all())
     bench.check(
         RIGHTS,
-        Cat(~rights[i] | (in_flight[i] & (jobs[i] == sequences[i])) for i in range(2)).all(),
+        Cat(~rights[i] | (in_flight[i] & (named[i] == sequences[i])) for i in slots).all(),
     )
 
     # A FREE, and whether some job of its sequence has been there since it was taken.
     asked = Signal(COMMAND)
-    covered = Signal(2)
+    covered = Signal(config.slots)
     with m.If(command.valid & command.ready):
         m.d.sync += asked.eq(command.payload)
-        for i in range(2):
-            here = in_flight[i] & (jobs[i] == command.payload.sequence)
-            m.d.sync += covered[i].eq(here & ~(gone & (oldest == i)))
+        for i in slots:
+            here = in_flight[i] & (named[i] == command.payload.sequence)
+            m.d.sync += covered[i].eq(here & ~ends[i])
     with m.Else():
-        for i in range(2):
-            with m.If(gone & (oldest == i)):
+        for i in slots:
+            with m.If(ends[i]):
                 m.d.sync += covered[i].eq(0)
     frees = reply.valid & (asked.opcode == Opcode.FREE) & (reply.payload.status == CommandStatus.OK)
     bench.check(REFUSED, ~frees | ~covered.any())
     return bench
 
 
+def following_prompts(bench: Bench) -> tuple[Signal, Signal, Signal]:
+    """Follow the prompts: whether one is in flight, of which sequence, and whether it ends."""
+    m = bench.module
+    names = ("prompt", "core_prompt", "imported")
+    prompt, core_prompt, imported = (bench.stream(name) for name in names)
+    bench.assume_stream_rule("prompt")
+    in_core, there, whose, over = Signal(), Signal(), Signal(8), Signal()
+    bench.tie("core_imported__valid", bench.free("prompt_ends") & in_core)
+    m.d.comb += over.eq(imported.valid & imported.ready)
+    with m.If(over):
+        m.d.sync += [there.eq(0), in_core.eq(0)]
+    with m.If(core_prompt.valid & core_prompt.ready):
+        m.d.sync += in_core.eq(1)
+    with m.If(prompt.valid & prompt.ready):
+        m.d.sync += [there.eq(1), whose.eq(prompt.payload.sequence)]
+    return there, whose, over
+
+
 CLAIMS = (ORDER, KEPT, ALIVE, RIGHTS, REFUSED)
 
 
-def test_a_sequence_outlives_its_jobs() -> None:
+@pytest.mark.parametrize(
+    "config", [CONFIG, pytest.param(WRITING, marks=pytest.mark.slow)], ids=["reads", "writes"]
+)
+def test_a_sequence_outlives_its_jobs(config: MmuConfig) -> None:
     """For all time, by property directed reachability."""
-    prove(isolating(), seconds=300, free_memories=True)
+    prove(isolating(config=config), seconds=300, free_memories=True)
 
 
 #: What goes wrong, the claim that shows it, and the fault as a change of the source of a unit.
@@ -165,8 +206,8 @@ FAULTS = {
     "a sequence that does not live": (
         ALIVE,
         JobGate,
-        "with m.If(known & legal)",
-        "with m.If(legal)",
+        "with m.If(arrival.known & arrival.legal)",
+        "with m.If(arrival.legal)",
     ),
     "more jobs than slots": (
         ORDER,
@@ -181,6 +222,18 @@ FAULTS = {
         "answer(CommandStatus.OK)",
     ),
 }
+
+
+@pytest.mark.slow
+def test_a_place_without_a_living_sequence_is_refuted() -> None:
+    """The same where a job gets its place at once."""
+    faulty = mutant(JobGate, "with m.If(arrival.known & arrival.legal)", "with m.If(arrival.legal)")
+    bench = isolating(faulty, config=WRITING)
+    component: Any = bench.component
+    # Not by a job with pages.
+    bench.assume(Cat(~slot.pages[Region.BASE].any() for slot in component.slots).all())
+    bench.assume(~bench.stream("walk").valid)
+    refute(bench, ALIVE, cycles=40, free_memories=True)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

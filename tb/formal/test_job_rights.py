@@ -22,7 +22,14 @@ from tb.formal.small import SmallConfig
 JOBS = 2
 CONFIG = MmuConfig(
     attention=SmallConfig(
-        layers=2, kv_heads=1, head_dim=32, group=16, rows=1, max_context=64, jobs_in_flight=JOBS
+        layers=2,
+        kv_heads=1,
+        head_dim=32,
+        group=16,
+        rows=1,
+        max_context=64,
+        slots=16,
+        jobs_in_flight=JOBS,
     ),
     sequences=2,
     pages=4,
@@ -33,6 +40,7 @@ CONFIG = MmuConfig(
 ALONE = "no two in flight have the same cache"
 RIGHTS = "only who is in flight has rights"
 ROOM = "a slot is free exactly if nobody in flight has it"
+PLACE = "whose rights are in the slot area has the place of the cache that nobody else has"
 STATUS = "the status of an end is the one that it was sent with"
 
 
@@ -48,13 +56,16 @@ def keeping(unit: Any) -> Bench:
     takes = Signal()
     m.d.comb += takes.eq(take & ((prompts & rights.prompt_room) | (~prompts & rights.room)))
     bench.tie("take", takes)
-    hold, sent = Signal(), Signal()
+    hold, grant, sent = Signal(), Signal(), Signal()
     m.d.comb += [
+        grant.eq(bench.free("grants") & at & (held | hold)),
         hold.eq(bench.free("holds") & at & ~held & ~rights.same),
         sent.eq(bench.free("sends") & at),
     ]
     bench.tie("hold", hold)
-    bench.tie("grant", bench.free("grants") & at & held)
+    bench.tie("grant", grant)
+    direct = bench.free("in_area")
+    bench.tie("direct", direct)
     bench.tie("sent", sent)
     bench.hold("cache", at & ~takes)
     with m.If(takes):
@@ -87,6 +98,7 @@ def keeping(unit: Any) -> Bench:
     has = [Signal(name=f"has_{i}") for i in slots]
     statuses = [Signal.like(Value.cast(rights.status), name=f"sent_{i}") for i in slots]
     used = [Signal(name=f"used_{i}") for i in slots]
+    in_area = [Signal(name=f"in_area_{i}") for i in slots]
     for i in slots:
         mine = of_prompt if i == JOBS else ~of_prompt & (newest == i)
         ends = prompt_done if i == JOBS else done & (oldest == i)
@@ -95,6 +107,8 @@ def keeping(unit: Any) -> Bench:
             m.d.sync += used[i].eq(1)
         with m.If(hold & mine):
             m.d.sync += [has[i].eq(1), caches[i].eq(rights.cache)]
+        with m.If(grant & mine):
+            m.d.sync += in_area[i].eq(direct)
         with m.If(sent & mine):
             m.d.sync += statuses[i].eq(Value.cast(rights.status))
         with m.If(ends):
@@ -103,6 +117,11 @@ def keeping(unit: Any) -> Bench:
     bench.check(ALONE, Cat(~(has[i] & has[j]) | (caches[i] != caches[j]) for i, j in pairs).all())
     pages = [Cat(rights.slots[i].pages[r] for r in Region) for i in slots]
     bench.check(RIGHTS, Cat(used[i] | ~pages[i].any() for i in slots).all())
+    places = [rights.slots[i].cache == caches[i][: CONFIG.cache_bits] for i in slots]
+    rightly = [
+        (rights.slots[i].direct == in_area[i]) & (~in_area[i] | (has[i] & places[i])) for i in slots
+    ]
+    bench.check(PLACE, Cat(~pages[i].any() | rightly[i] for i in slots).all())
     free = Cat(~used[i] & (newest == i) for i in range(JOBS)).any()
     bench.check(ROOM, at | ((rights.room == free) & (rights.prompt_room == ~used[JOBS])))
     oldest_status = Cat(
@@ -113,7 +132,7 @@ def keeping(unit: Any) -> Bench:
     return bench
 
 
-CLAIMS = (ALONE, RIGHTS, ROOM, STATUS)
+CLAIMS = (ALONE, RIGHTS, PLACE, ROOM, STATUS)
 
 
 def test_slots_keep_what_they_promise() -> None:
@@ -126,6 +145,12 @@ FAULTS = {
     "another cache is looked at": (ALONE, "held & (cache == self.cache)", "0"),
     "a cache is not held": (ALONE, "[held.eq(1), cache.eq(self.cache)]", "cache.eq(self.cache)"),
     "rights outlive their job": (RIGHTS, "limits[i][r].eq(0)", "limits[i][r].eq(1)"),
+    "pages and places are confused": (PLACE, "direct.eq(self.direct)", "direct.eq(~self.direct)"),
+    "the place of the cache that is asked for": (
+        PLACE,
+        "cache.eq(cache[: self._config.cache_bits])",
+        "cache.eq(self.cache[: self._config.cache_bits])",
+    ),
     "a prompt takes a job's slot": (ROOM, "self.take & self.of_prompt", "0"),
     "the status of another job": (
         STATUS,

@@ -3,12 +3,15 @@
 Four pages, four sequences, two job slots. Loads of the slot table are free, as if the memory, the
 walker and the pool were all wrong; so are the requests. The owners change at will, but for what the
 pool promises: a page of a sequence with a job in flight stays (tb/formal/test_job_isolation.py).
+With a slot area, each job has pages or a place there, whichever it may be.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from amaranth.hdl import Array, Cat, Signal
+from amaranth.hdl import Array, Cat, Const, Mux, Signal, Value
 
 from hw.memory.kv_mmu.config import MmuConfig
 from hw.memory.kv_mmu.formats import OFFSET_BITS, REGION_BITS, Region
@@ -27,6 +30,12 @@ CONFIG = MmuConfig(
     pages=PAGES,
     page_bytes=1024,
 )
+#: With a slot area: places of four caches for each sequence, of two pages' bytes.
+AREA = replace(
+    CONFIG,
+    attention=replace(CONFIG.attention, jobs_in_flight=1, slots=16),
+    writes=True,
+)
 #: The tag tells the slot, the region and the page of a request, and whether these were too large.
 SLOT, REGION, INDEX, OVER = 1, 2, 3, 1
 TAG_BITS = SLOT + REGION + INDEX + OVER
@@ -34,12 +43,13 @@ TAG_BITS = SLOT + REGION + INDEX + OVER
 OWNED = "the page of a granted request belongs to the sequence of its job"
 BOUNDS = "a granted request is below the number of pages of its job and region"
 INSIDE = "a granted request lies within its page"
+PLACE = "a granted request of a job with a place lies there, at its offset"
 LOST = "what goes in comes out, granted or refused"
 GRANTED_STAYS = "granted stays until its transfer"
 REFUSED_STAYS = "refused stays until its transfer"
 
 
-def translating(translator: Translator) -> Bench:
+def translating(translator: Translator, config: MmuConfig = CONFIG) -> Bench:
     """Say what a translator promises."""
     bench = Bench(translator)
     m = bench.module
@@ -52,13 +62,19 @@ def translating(translator: Translator) -> Bench:
     owner = translator.owner
     sequences = [bench.constant(f"sequence_{i}", 2) for i in range(2)]
     limits = [[bench.constant(f"limit_{i}_{r}", INDEX + 1) for r in Region] for i in range(2)]
+    area = config.slot_area
+    directs: list[Value] = [Const(0), Const(0)]
+    if config.has_slot_area:
+        directs = [bench.constant(f"direct_{i}") for i in range(2)]
+        caches = [bench.constant(f"cache_{i}", config.cache_bits) for i in range(2)]
     for i in range(2):
         slot = Signal.like(translator.slots[i].as_value(), name=f"slot_{i}")
-        m.d.comb += slot.eq(Cat(sequences[i], *limits[i]))
+        of_area = [directs[i], caches[i]] if config.has_slot_area else []
+        m.d.comb += slot.eq(Cat(sequences[i], *limits[i], *of_area))
         bench.tie(f"slots__{i}", slot)
         # A job has at most all pages of a region.
         for r in Region:
-            bench.assume(limits[i][r] <= CONFIG.region_entries(r))
+            bench.assume(limits[i][r] <= config.region_entries(r))
     was = holder[owner.page]
     in_use = (was == sequences[0]) | (was == sequences[1])
     keeps = told.bit_select(owner.page, 1) & allocated.bit_select(owner.page, 1) & in_use
@@ -73,7 +89,7 @@ def translating(translator: Translator) -> Bench:
     # Requests; none comes before every page had its word.
     address = bench.free("address", 32)
     asked = Signal.like(request.payload)
-    index = address[CONFIG.page_shift : OFFSET_BITS]
+    index = address[config.page_shift : OFFSET_BITS]
     number = address[OFFSET_BITS + REGION_BITS :]
     over = (index >> INDEX).any() | (number > 1)
     m.d.comb += [
@@ -89,15 +105,24 @@ def translating(translator: Translator) -> Bench:
     which, over = tag[SLOT + REGION : SLOT + REGION + INDEX], tag[-1]
     limit = Array(Array(each) for each in limits)[slot][region]
     place = Signal(32)
-    m.d.comb += place.eq(granted.payload.address - CONFIG.first_page)
-    page = place[CONFIG.page_shift :][:2]
+    direct = Signal()
+    m.d.comb += [
+        direct.eq(Array(directs)[slot]),
+        place.eq(granted.payload.address - Mux(direct, area.address, config.first_page)),
+    ]
+    page = place[config.page_shift :][:2]
     its = holder[page] == Array(sequences)[slot]
-    bench.check(OWNED, ~granted.valid | (allocated.bit_select(page, 1) & its))
+    bench.check(OWNED, ~granted.valid | direct | (allocated.bit_select(page, 1) & its))
     legal = ~over & (region <= max(Region)) & (which < limit)
     bench.check(BOUNDS, ~granted.valid | legal)
-    end = place[: CONFIG.page_shift] + ((granted.payload.bursts_less_one + 1) << 5)
-    contained = (place >> CONFIG.page_shift < PAGES) & (end <= CONFIG.page_bytes)
+    end = place[: config.page_shift] + ((granted.payload.bursts_less_one + 1) << 5)
+    contained = (direct | (place >> config.page_shift < PAGES)) & (end <= config.page_bytes)
     bench.check(INSIDE, ~granted.valid | contained)
+    if config.has_slot_area:
+        stride = area.stride.bit_length() - 1
+        number = Cat(Array(caches)[slot], Array(sequences)[slot])
+        offset = place[config.page_shift : stride] == which[: stride - config.page_shift]
+        bench.check(PLACE, ~granted.valid | ~direct | ((place >> stride == number) & offset))
     inside = Signal(4)
     come = request.valid & request.ready
     gone = (granted.valid & granted.ready) | (refused.valid & refused.ready)
@@ -123,6 +148,21 @@ def claiming(bench: Bench, *claims: str) -> Bench:
 def test_translator(claims: tuple[str, ...]) -> None:
     """For all time, by property directed reachability."""
     prove(claiming(translating(Translator(CONFIG, tag_bits=TAG_BITS)), *claims), seconds=300)
+
+
+def test_translator_with_a_slot_area() -> None:
+    """No job reaches another sequence's place, or another cache's, nor a page without owning it."""
+    bench = translating(Translator(AREA, tag_bits=TAG_BITS), AREA)
+    prove(claiming(bench, OWNED, BOUNDS, INSIDE, PLACE), seconds=300)
+
+
+def refute_on_one_page(bench: Bench, config: MmuConfig, claim: str) -> None:
+    """Find a counterexample on page 0, as its replay starts with a slot table of zeros."""
+    granted = bench.stream("granted")
+    page = (granted.payload.address - config.first_page) >> config.page_shift
+    in_area = granted.payload.address >= config.slot_area.address
+    bench.assume(~granted.valid | (page == 0) | in_area)
+    refute(bench, claim, cycles=20)
 
 
 #: What goes wrong, the claim that shows it, and the fault as a change of the source.
@@ -155,14 +195,31 @@ FAULTS = {
 }
 
 
+#: The same with a slot area.
+AREA_FAULTS = {
+    "the place of the sequence of the request behind": (
+        PLACE,
+        "slot, stages[1], sequences[1])",
+        "slot, stages[1], sequences[0])",
+    ),
+    "a place among the pages": (PLACE, "Mux(direct[2], config.slot_area.address,", "Mux(0, 0,"),
+    "pages without an owner": (OWNED, "is_owner | direct[1]", "is_owner | direct[0]"),
+    "pages behind the slot area": (INSIDE, "Mux(direct[2],", "Mux(direct[1],"),
+    "a place without a bound": (BOUNDS, "(index < Array", "(slot.direct) | (index < Array"),
+}
+
+
+@pytest.mark.parametrize("fault", AREA_FAULTS)
+def test_faulty_slot_area_is_refuted(fault: str) -> None:
+    """A counterexample of at most 20 cycles, by bounded model checking."""
+    claim, old, new = AREA_FAULTS[fault]
+    bench = translating(mutant(Translator, old, new)(AREA, tag_bits=TAG_BITS), AREA)
+    refute_on_one_page(claiming(bench, claim), AREA, claim)
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faulty_translator_is_refuted(fault: str) -> None:
     """A counterexample of at most 20 cycles, by bounded model checking."""
     claim, old, new = FAULTS[fault]
     faulty = mutant(Translator, old, new)(CONFIG, tag_bits=TAG_BITS)
-    bench = claiming(translating(faulty), claim)
-    # The replay starts with a slot table of zeros.
-    granted = bench.stream("granted")
-    page = (granted.payload.address - CONFIG.first_page) >> CONFIG.page_shift
-    bench.assume(~granted.valid | (page == 0))
-    refute(bench, claim, cycles=20)
+    refute_on_one_page(claiming(translating(faulty), claim), CONFIG, claim)

@@ -41,10 +41,12 @@ class Home:
 class Host:
     """Creates a sequence for each cache, has the prompts imported, and ends the sequences.
 
+    A prompt of a cache of constant size that is not imported is placed in the slot area.
+
     Parameters
     ----------
     golden
-        Caches without a prompt, or with one that is imported.
+        Caches without a prompt, with one that is imported, or of mode `SLOTS`.
     config
         The accelerator.
     ends
@@ -59,8 +61,9 @@ class Host:
         Of each cache.
     commands
         Per slice, with what each waits for.
-    prompts, staging
-        Per slice the payloads of the prompts, and the bytes of the channel with their records.
+    prompts, contents
+        Per slice the payloads of the prompts, and the bytes of the channel with their records and
+        the caches that are placed.
 
     Raises
     ------
@@ -103,12 +106,12 @@ class Host:
                 "kv_head": home.kv_head,
                 "first": prompt.first,
                 "tokens": prompt.tokens,
+                "mode": prompt.mode,
             }
             self.prompts[home.slice(slices)].append(pack(SYSTEM_PROMPT, fields))
             source = prompt.source_address
             own += golden.image[source : source + prompt.tokens * record]
-        start = bytes(config.mmu.staging_address)
-        self.staging = [start + bytes(own) if own else b"" for own in records]
+        self.contents = [self._content(i, bytes(own)) for i, own in enumerate(records)]
         if spare_pages is not None:
             self._occupy(spare_pages)
         #: What jobs wait for.
@@ -117,6 +120,18 @@ class Host:
             last = {step.cache: number + 1 for number, step in enumerate(golden.steps)}
             for cache, completed in sorted(last.items(), key=lambda item: item[1]):
                 self._command(self.homes[cache], Opcode.FREE, after(completed=completed))
+
+    def _content(self, number: int, records: bytes) -> bytes:
+        """What a channel holds, up to the last byte of it."""
+        golden, mmu, slices = self._golden, self._config.mmu, self._config.slices
+        found = bytes(mmu.staging_address) + records if records else b""
+        for home, place, sizes in zip(self.homes, golden.placements, golden.sizes, strict=True):
+            cache = golden.image[place.tail_address : place.tail_address + sizes["tail"]]
+            placed = place.mode not in mmu.paged_modes and any(cache)
+            if placed and home.slice(slices) == number:
+                address = mmu.place_address(home.sequence, home.layer, home.kv_head)
+                found += bytes(address - len(found)) + cache
+        return found
 
     def _command(self, home: Home, opcode: Opcode, gate: int) -> None:
         command = Command(opcode=opcode, sequence=home.sequence)
@@ -156,7 +171,8 @@ class Host:
             twin.command(command)
         for prompt in self._golden.prompts:
             home = self.homes[prompt.cache]
-            twin.start_prompt(home.sequence, home.layer, home.kv_head, prompt.first, prompt.tokens)
+            where = (home.sequence, home.layer, home.kv_head)
+            twin.start_prompt(*where, prompt.first, prompt.tokens, Mode(prompt.mode))
             twin.end_job(home.sequence)
         for command in commands[created:]:
             twin.command(command)

@@ -15,12 +15,15 @@ from golden.reference.quantiser import symmetric_codes
 from golden.step_traffic import saliency_bytes, token_bytes
 from golden.tensors import CASES, Tensors
 from golden.twin.slot_cache import ConstantCache
-from hw.config import BEAT_BYTES, AttentionConfig, ConfigError
+from hw.accelerator_config import system_core
+from hw.config import AttentionConfig, ConfigError
 from hw.cores.job_finish import finished_layout
 from hw.formats import KVFormat, Mode
+from tb.accelerator.runner import system_config
 from tb.attention.catalogue import has_model_shape
 from tb.generation.runner import GenerationRun, Mismatch
 from tb.generation.scenario import LAYER
+from tb.generation.system import SystemGeneration
 from tb.harness import unpack
 
 #: Steps if no number is given, and the fewest, in cache sizes.
@@ -140,12 +143,18 @@ class Trace:
     lossless: int
 
 
-def check(scenario: Scenario, found: GenerationRun) -> Trace:
+def in_system(config: AttentionConfig) -> AttentionConfig:
+    """``config`` as that of a core behind an MMU, which numbers the caches by their places."""
+    core = system_core(config)
+    return replace(core, slot_caches=max(core.slot_caches, system_config(core).mmu.caches))
+
+
+def check(scenario: Scenario, found: GenerationRun | SystemGeneration) -> Trace:
     """What holds of caches of constant size whatever the twin says.
 
     A cache of t tokens has ``min(t, slots)`` live ones; a slot is known a step before it is taken;
-    all bytes that moved are those of `step_bytes`; and while nothing has been evicted, outputs are
-    those of a cache with room for more, afterwards they are not.
+    all bytes that moved are those of `step_bytes`, and none of a page table; and while nothing has
+    been evicted, outputs are those of a cache with room for more, afterwards they are not.
 
     Raises
     ------
@@ -182,8 +191,13 @@ def check(scenario: Scenario, found: GenerationRun) -> Trace:
         if len(live) == config.slots:
             full.add(moved)
             ties += _ties(step, live, config)
-    for way, amount in (("read", read), ("written", written)):
-        counted = found.counts[f"beats_{way}"] * BEAT_BYTES
+    amounts, counts = {"read": read, "written": written}, found.cache_bytes
+    if isinstance(found, SystemGeneration):
+        kinds = found.bytes_by_kind
+        amounts |= {"tables_read": 0, "tables_written": 0}
+        counts |= {kind: kinds[kind] for kind in ("tables_read", "tables_written")}
+    for way, amount in amounts.items():
+        counted = counts[way]
         if counted != amount:
             raise Mismatch(f"bytes {way} must be {amount}, not {counted}")
     return Trace(len(ages), ties, len(again), ages, full, _lossless(scenario))

@@ -8,30 +8,36 @@ from typing import Any
 
 from rich.console import Console
 
-from hw.config import BEAT_BYTES
 from hw.constants import DECAY_FRACTION
 from tb.generation.rce import Scenario, Trace
 from tb.generation.report import print_rows
 from tb.generation.runner import GenerationRun
+from tb.generation.system import SystemGeneration
 from tb.harness.files import REPOSITORY
 
 NAME = "rce"
 
 
 def make_report(
-    scenario: Scenario, found: GenerationRun, trace: Trace, seed: int
+    scenario: Scenario, found: GenerationRun | SystemGeneration, trace: Trace, seed: int
 ) -> dict[str, Any]:
     """Figures of a run: measured (a counter) or derived (arithmetic on golden data)."""
     golden = scenario.golden
     config = golden.config
     longest = max(step.placed["position"] + 1 for step in golden.steps if step.placed)
     ((read, written),) = trace.full if len(trace.full) == 1 else ((0, 0),)
+    test, system, of_pins = NAME, {}, {}
+    if isinstance(found, SystemGeneration):
+        test += f"-{found.config.standard}-{found.config.slices}"
+        system = {"system": found.config.describe(), "slot_area": found.config.mmu.slot_area.bytes}
+        of_pins = {"dram": found.dram, "bytes": found.bytes_by_kind}
     return {
-        "test": NAME,
+        "test": test,
         "preset": config.name,
         "config_hash": f"0x{config.config_hash:08x}",
         "seed": seed,
         "tensors": scenario.source,
+        **system,
         "cache": {
             "slots": config.slots,
             "sinks": config.slot_sinks,
@@ -42,9 +48,10 @@ def make_report(
         "measured": {
             "steps": found.compared,
             "caches": len(golden.placements),
-            "cycles": found.run.cycles,
-            "bytes_read": BEAT_BYTES * found.counts["beats_read"],
-            "bytes_written": BEAT_BYTES * found.counts["beats_written"],
+            "cycles": found.cycles,
+            "bytes_read": found.cache_bytes["read"],
+            "bytes_written": found.cache_bytes["written"],
+            **of_pins,
             "evictions": trace.evictions,
             "victims": trace.victims,
             "longest": longest,
@@ -67,12 +74,25 @@ def print_summary(report: dict[str, Any], path: Path, console: Console) -> None:
     """The verdict and the figures."""
     measured, derived, cache = report["measured"], report["derived"], report["cache"]
     ages, full = derived["ages"], derived["full_step"]
+    compared = "slots, victims, outputs and memory after each"
+    of_system = {}
+    if "system" in report:
+        system, kinds = report["system"], measured["bytes"]
+        compared = "slots, victims and outputs of each"
+        of_system = {
+            "memory": f"{system['standard']}, {system['slices']} channels, each with "
+            f"{report['slot_area']:,} bytes of slots",
+            "pins": f"{measured['dram']['bytes_moved']:,} bytes at the DRAM pins (measured): page "
+            f"tables {kinds['tables_read'] + kinds['tables_written']:,}, over-fetch "
+            f"{kinds['over_fetch']:,}",
+        }
     rows = {
         "verdict": f"[bold green]PASSED[/]  {NAME}: caches of constant size",
         "tensors": report["tensors"],
-        "compared": f"{measured['steps']} steps of {measured['caches']} caches; slots, victims, "
-        "outputs and memory after each: 0 differences",
+        "compared": f"{measured['steps']} steps of {measured['caches']} caches; {compared}: 0 "
+        "differences",
         "design": f"preset {report['preset']}, config hash {report['config_hash']}",
+        **of_system,
         "seed": str(report["seed"]),
         "caches": f"{cache['slots']} slots, {cache['sinks']} first and {cache['recent']} newest "
         f"tokens stay, rule {cache['rule']}, lambda {cache['decay']:.4g}",

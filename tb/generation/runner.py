@@ -36,6 +36,16 @@ class GenerationRun:
     #: Steps whose caches were compared with the memory.
     compared: int
 
+    @property
+    def cycles(self) -> int:
+        """Cycles of the run."""
+        return self.run.cycles
+
+    @property
+    def cache_bytes(self) -> dict[str, int]:
+        """Bytes that were read and written."""
+        return {way: BEAT_BYTES * self.counts[f"beats_{way}"] for way in ("read", "written")}
+
 
 @cache
 def bench(config: AttentionConfig) -> GenerationBench:

@@ -11,7 +11,7 @@ from golden.generation import Generation
 from golden.memory_image.pages import pack_system_job
 from hw.accelerator_config import AcceleratorConfig
 from hw.config import BURST_BYTES
-from hw.formats import KVFormat
+from hw.formats import KVFormat, Status
 from tb.accelerator.placing import unpack_job
 from tb.accelerator.runner import (
     DEVICE_SOURCES,
@@ -46,6 +46,17 @@ class SystemGeneration:
     def cycles(self) -> int:
         """Cycles of the steps."""
         return self.run.observed["cycles"]
+
+    @property
+    def compared(self) -> int:
+        """Steps whose outputs were compared with the twin."""
+        return sum(step.status == Status.OK for step in self.golden.steps)
+
+    @property
+    def cache_bytes(self) -> dict[str, int]:
+        """Bytes of caches that were read and written."""
+        kinds = self.bytes_by_kind
+        return {"read": kinds["cache_read"], "written": kinds["cache_written"]}
 
     @property
     def import_cycles(self) -> int | None:
@@ -126,7 +137,7 @@ def run_in_system(
     bench = accelerator_bench(config)
     registers = bench.registers
     folder = BUILD_ROOT / "runs" / f"generation-{os.getpid()}-{next(_run_numbers)}"
-    images = write_images(folder, config, host.staging)
+    images = write_images(folder, config, host.contents)
     inputs: dict[str, Sequence[int]] = {
         "job": jobs,
         "job_after": [host.jobs_after] * len(jobs),

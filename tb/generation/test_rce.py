@@ -105,6 +105,8 @@ def test_summary_and_report(seed: int, tmp_path: Path, monkeypatch: pytest.Monke
         (["attention_fused", "--steps", "9"], "a number of steps goes with rce only"),
         (["rce", "--preset", "tiny", "--steps", "9"], "steps must be at least 128 for 32 slots"),
         (["rce", "--preset", "tiny", "--mode", "kvo"], "mode goes with other tests than rce"),
+        (["rce", "--preset", "tiny", "--slices", "2"], "slices goes with other tests than rce"),
+        (["rce", "--memory", "axi4"], "memory must be ideal or a DRAM standard with rce, not axi4"),
     ],
 )
 def test_bad_options(arguments: list[str], message: str) -> None:

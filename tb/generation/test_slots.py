@@ -4,35 +4,40 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from golden.generation import Generation, generate
 from golden.tensors import CASES
-from hw.config import BEAT_BYTES
+from hw.config import BEAT_BYTES, AttentionConfig
 from hw.formats import KVFormat, Mode
 from tb.generation.runner import Mismatch, run_generation
 from tb.generation.small import SMALL
 
 
-def make(spans: list[tuple[Mode, int, int]], seed: int) -> Generation:
+def make(
+    spans: list[tuple[Mode, int, int]], seed: int, config: AttentionConfig = SMALL, **options: Any
+) -> Generation:
     """Caches with a mode, a prompt and a last position each, in random order."""
     print(f"generation of seed {seed}")
     rng = random.Random(seed)
     kinds = ["random", "sink", "outlier_channels"]
-    tensors = [CASES[kinds[i % 3]](SMALL, last, seed + i) for i, (_, _, last) in enumerate(spans)]
+    tensors = [CASES[kinds[i % 3]](config, last, seed + i) for i, (_, _, last) in enumerate(spans)]
     order = [i for i, (_, prompt, last) in enumerate(spans) for _ in range(last - prompt)]
     rng.shuffle(order)
     modes = [mode for mode, _, _ in spans]
-    return generate(tensors, [prompt for _, prompt, _ in spans], order, SMALL, modes=modes)
+    prompts = [prompt for _, prompt, _ in spans]
+    return generate(tensors, prompts, order, config, modes=modes, **options)
 
 
 def test_caches_in_turn(seed: int) -> None:
-    """From nothing, from a prompt and from one slot below full, a compressed cache between them."""
+    """From nothing, a prompt, an imported one of all slots but one; beside a compressed cache."""
     slots = [(Mode.SLOTS, 0, 50), (Mode.SLOTS, 20, 60), (Mode.SLOTS, 31, 50)]
-    golden = make([*slots, (Mode.KVO, 20, 36)], seed)
+    golden = make([*slots, (Mode.KVO, 20, 36)], seed, imported=[2])
     found = run_generation(golden)
     assert found.counts["tokens_appended"] == len(golden.steps)
+    assert found.counts["tokens_imported"] == 31
     assert found.counts["windows_closed"] == 1
     victims = {step.placed["slot"] for step in golden.steps if step.placed}
     # All kinds of slots were taken again, but for the two sinks.
@@ -55,6 +60,39 @@ def test_bytes_of_a_step_are_constant(seed: int) -> None:
     assert all_written - more_written == 5 * (more_written - written)
     # Whole bursts: codes and pairs of the key, a scale, codes of the value, scores of four blocks.
     assert more_written - written == 4 * 2 * (1 + 1 + 1 + 2 + 4)
+
+
+#: Prompts of all slots but one, of a few, and, one that takes no step, of all but one again.
+IMPORTED = [(Mode.SLOTS, 31, 44), (Mode.KVO, 35, 37), (Mode.SLOTS, 9, 36), (Mode.SLOTS, 31, 31)]
+
+
+@pytest.mark.slow
+def test_prompts_are_imported(seed: int) -> None:
+    """Keys, values and first scores are those of the twin, and so is whom the steps evict."""
+    golden = make(IMPORTED, seed, imported=range(4))
+    found = run_generation(golden, seed=seed)
+    assert found.counts["tokens_imported"] == 31 + 35 + 9 + 31
+    evicts = [s for s in golden.steps if s.placed and s.placed["position"] >= SMALL.slots]
+    assert len(evicts) == 12 + 4
+
+
+@pytest.mark.slow
+def test_a_prompt_without_its_scores_shows(seed: int) -> None:
+    """Negative control: the words of all tokens are one too large."""
+    golden = make([(Mode.SLOTS, 31, 31), (Mode.SLOTS, 0, 1)], seed, imported=[0])
+    image, record = bytearray(golden.image), KVFormat(SMALL).prompt_record_bytes
+    for token in range(31):
+        image[golden.prompts[0].source_address + token * record + 4] ^= 1
+    with pytest.raises(Mismatch, match="cache 0 in the end: tail: saliency differs"):
+        run_generation(replace(golden, image=bytes(image)), seed=seed)
+
+
+@pytest.mark.slow
+def test_prompts_with_votes_are_imported(seed: int) -> None:
+    """At once with the steps of another cache, and with stalls."""
+    config = replace(SMALL, name="tiny-votes", slot_rule="votes")
+    golden = make(IMPORTED, seed, config, imported=range(4))
+    run_generation(golden, seed=seed, stall=0.3)
 
 
 def test_a_wrong_victim_shows(seed: int) -> None:

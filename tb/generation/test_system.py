@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from golden.generation import Generation, Step, generate
 from golden.tensors import CASES
@@ -16,10 +17,13 @@ from hw.formats import Mode, Status
 from tb.accelerator.runner import write_images
 from tb.generation import system
 from tb.generation.host import Host
+from tb.generation.rce import check, make_rce
+from tb.generation.rce_report import make_report, print_summary
 from tb.generation.runner import Mismatch
 from tb.generation.small import SMALL
 from tb.generation.system import generation_system, run_in_system
 from tb.harness import HarnessError
+from tb.harness.files import REPOSITORY
 
 #: A number for every cache that there can be.
 CORE = replace(system_core(SMALL), name="tiny-system", slot_caches=512)
@@ -71,9 +75,35 @@ def test_the_life_of_sequences(stall: float, seed: int) -> None:
 def test_caches_of_constant_size(seed: int) -> None:
     """Beside one that is compressed; the number of a cache is that of its place."""
     modes = [Mode.SLOTS, Mode.KVO, Mode.SLOTS]
-    golden = make([(0, 40), (17, 21), (0, 8)], seed, modes)
+    golden = make([(0, 40), (17, 21), (31, 38)], seed, modes)
     found = run_in_system(golden, accelerator(golden), seed=seed)
-    assert found.returned == {cache: pages_of(golden, cache) for cache in range(3)}
+    assert found.returned == {0: 0, 1: pages_of(golden, 1), 2: 0}
+
+
+def test_constant_size_reads_no_table(seed: int) -> None:
+    """What holds of the test ``rce``, at the pins; not a page, not an entry of a table."""
+    print(f"rce of seed {seed}")
+    scenario = make_rce(CORE, 140, seed)
+    found = run_in_system(scenario.golden, accelerator(scenario.golden), seed=seed)
+    trace = check(scenario, found)
+    assert (trace.evictions, trace.lossless) == (60, 32)
+    assert found.dram["bytes_moved"] == sum(found.cache_bytes.values())
+    assert found.counters["mmu_grower.pages_grown"] == found.counters["mmu_jobs.walking"] == 0
+    assert set(found.returned.values()) == {0}
+    report = make_report(scenario, found, trace, seed)
+    assert (report["test"], report["slot_area"]) == ("rce-hbm2-2000-1", 512 * 4096)
+    assert report["measured"]["bytes_read"] == report["measured"]["bytes"]["cache_read"]
+    print_summary(report, REPOSITORY / "report.json", console := Console(record=True, width=150))
+    summary = " ".join(console.export_text().split())
+    assert "slots, victims and outputs of each: 0 differences" in summary
+    assert "page tables 0, over-fetch 0" in summary
+    counters = found.counters | {"arbiter.table_bursts": 1}
+    with pytest.raises(Mismatch, match="bytes tables_read must be 0, not 32"):
+        check(scenario, replace(found, counters=counters))
+    written = found.counters["arbiter.cache_write_bursts"] + 1
+    counters = found.counters | {"arbiter.cache_write_bursts": written}
+    with pytest.raises(Mismatch, match="bytes written must be "):
+        check(scenario, replace(found, counters=counters))
 
 
 @pytest.mark.parametrize("reset_at", [900, 4500])

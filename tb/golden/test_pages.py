@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,9 +12,15 @@ from golden.memory_image.image import Placement
 from golden.memory_image.pages import PagedImage, PagesError, pack_system_job
 from golden.twin.kv_mmu import Command, KvMmuTwin
 from hw.config import preset
-from hw.formats import KVFormat, Status
+from hw.formats import KVFormat, Mode, Status
 from hw.memory.kv_mmu.config import MmuConfig
-from hw.memory.kv_mmu.formats import Opcode, Region, system_job_fields, virtual_address
+from hw.memory.kv_mmu.formats import (
+    Opcode,
+    Region,
+    Violation,
+    system_job_fields,
+    virtual_address,
+)
 
 TINY = preset("tiny")
 CONFIG = MmuConfig(attention=TINY, page_bytes=1024, pages=64, sequences=4)
@@ -54,6 +61,41 @@ def test_every_byte_is_found() -> None:
                 base = physical - physical % CONFIG.page_bytes
                 found = contents[base][physical - base : physical - base + 32]
                 assert found == image.data[start + offset : start + offset + 32]
+
+
+def test_caches_of_constant_size_have_places() -> None:
+    """Each has its own, behind everything else, without a page; only of a sequence that lives."""
+    core = replace(TINY, slots=64, slot_caches=64)
+    config = replace(CONFIG, attention=core, writes=True, staging_bytes=1 << 12)
+    area, size = config.slot_area, KVFormat(core).region_bytes(64, Mode.SLOTS)["tail"]
+    paged, image = PagedImage(config), MemoryImage(core)
+    caches = {}
+    for number, (sequence, head) in enumerate(((0, 0), (0, 1), (3, 0))):
+        placement = Placement(64, 0, 0, len(image.data), Mode.SLOTS)
+        image.data += bytes((number + 7 * i + i // 256) % 251 for i in range(size))
+        caches[sequence, head] = placement
+        if not head:
+            with pytest.raises(PagesError, match=rf"sequence {sequence} live"):
+                paged.place(image, placement, sequence=sequence, layer=2, kv_head=head)
+            paged.create(sequence)
+        paged.place(image, placement, sequence=sequence, layer=2, kv_head=head)
+        with pytest.raises(PagesError, match=r"place 0x\w+ must be free"):
+            paged.place(image, placement, sequence=sequence, layer=2, kv_head=head)
+    assert paged.twin.free_pages == config.pages
+    for (sequence, head), placement in caches.items():
+        status, grant = paged.twin.start_job(sequence, 2, head, 64, Mode.SLOTS)
+        assert status == Status.OK
+        for offset in range(0, size, 32):
+            found = paged.twin.access(grant, virtual_address(1, Region.TAIL, offset), 1)
+            start = config.place_address(sequence, 2, head)
+            assert found == start + offset
+            there = paged.contents()[start][offset : offset + 32]
+            assert there == image.data[placement.tail_address + offset :][:32]
+        end = area.pages * config.page_bytes
+        assert start + end <= area.address + area.bytes == area.address + (32 << 13)
+        for region, offset in ((Region.TAIL, end), (Region.BASE, 0), (Region.CHUNK, 0)):
+            address = virtual_address(1, region, offset)
+            assert paged.twin.access(grant, address, 1) == Violation.BOUNDS
 
 
 def test_the_commands_alone_make_the_same_state() -> None:

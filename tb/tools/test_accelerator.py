@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from click.testing import CliRunner
 
-from hw.accelerator_config import AXI4, choose_system, system_core
+from hw.accelerator_config import AXI4, DEFAULT_STANDARD, choose_system, system_core
 from hw.config import preset
 from hw.memory.axi.port import axi_port
 from hw.memory.kv_mmu.formats import CommandStatus, Opcode
@@ -66,6 +67,26 @@ def test_the_accelerator_passes_lint(
             few = tmp_path / "few.vlt"
             few.write_text(waivers({top.name: {r: "" for r in SYSTEM_RULES if r != rule}}))
             assert rule in lint([few, top], "accelerator")
+
+
+@pytest.mark.slow
+def test_a_slot_area_passes_lint(tmp_path: Path) -> None:
+    """A core that writes caches of constant size; the sidecar says where they are."""
+    config = replace(TINY, name="slots", slots=32, slot_caches=64)
+    file = tmp_path / "slots.toml"
+    lines = (f"{name} = {json.dumps(value)}" for name, value in config.describe().items())
+    file.write_text("\n".join(lines) + "\n")
+    options = ["--top", "accelerator", "--config", str(file), "--writes", "--pages", "64"]
+    arguments = ["verilog", *options, "--output", str(tmp_path)]
+    done = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    folder = tmp_path / f"accelerator-slots-{DEFAULT_STANDARD}-1-writes"
+    files = [folder / name for name in ("accelerator.vlt", "accelerator_pkg.sv", "accelerator.v")]
+    # The closer of windows has wires without a bit.
+    assert set(re.findall(r"%(\S+):", lint(files, "accelerator"))) == {"Warning-ASCRANGE"}
+    system = json.loads((folder / "accelerator.json").read_text())["system"]
+    area = choose_system(config, writes=True, pages=64).mmu.slot_area
+    assert (system["slot_address"], system["slot_stride"]) == (area.address, 4096)
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,17 @@ def declared(**streams: object) -> str:
     return package(preset("tiny"), ports, [], "p")
 
 
+def test_parameters_of_a_system() -> None:
+    """Truth values are bits, and large numbers long."""
+    text = package(preset("tiny"), [], [], "p", {"writes": True, "plain": False, "large": 1 << 32})
+    for line in (
+        "bit WRITES = 1'b1",
+        "bit PLAIN = 1'b0",
+        "longint unsigned LARGE = 64'd4294967296",
+    ):
+        assert f"  localparam {line};\n" in text
+
+
 def test_nested_payloads(tmp_path: Path) -> None:
     inner = data.StructLayout({"low": 3, "none": 0, "high": signed(1)})
     text = declared(nest=data.ArrayLayout(data.ArrayLayout(inner, 2), 3), plain=7)

@@ -1,4 +1,4 @@
-"""Sizes of one KV-MMU: its pages, its sequences, and where tables and pages lie in the channel.
+"""Sizes of one KV-MMU: its sequences, and where tables, pages and slots lie in the channel.
 
 No Amaranth and no torch here, so that the RTL and the twin share this file.
 """
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hw.config import BURST_BYTES, AttentionConfig, ConfigError
 from hw.formats import KVFormat, Mode, modes
 from hw.memory.kv_mmu.formats import ENTRY_BYTES, PAGE_BITS, Region
+from hw.memory.kv_mmu.slot_area import SlotArea
 
 #: Table entries of a burst: what the regions of a table are aligned to.
 BURST_ENTRIES = BURST_BYTES // ENTRY_BYTES
@@ -20,7 +21,7 @@ class MmuConfig:
     Raises
     ------
     ConfigError
-        A field has an illegal value, or tables or pages leave the channel or overlap.
+        A field has an illegal value, tables and pages overlap, or an area leaves the channel.
     """
 
     #: The core behind the MMU; its layers, KV heads and longest context size the tables.
@@ -74,12 +75,16 @@ class MmuConfig:
             )
         tables = range(self.table_address, self.table_address + self.table_bytes)
         pages = range(self.first_page, self.first_page + self.pages * self.page_bytes)
-        staging = range(self.staging_address, self.staging_address + self.staging_bytes)
-        for what, place in (("tables", tables), ("pages", pages), ("staging", staging)):
-            if place.stop > self.channel_bytes:
+        areas = {
+            "tables": tables.stop,
+            "pages": pages.stop,
+            "staging": self.staging_address + self.staging_bytes,
+            "slots": self.slot_area.address + self.slot_area.bytes,
+        }
+        for what, end in areas.items():
+            if end > self.channel_bytes:
                 raise ConfigError(
-                    f"{what} must end within channel_bytes {self.channel_bytes}, "
-                    f"not at {place.stop}"
+                    f"{what} must end within channel_bytes {self.channel_bytes}, not at {end}"
                 )
         if tables.start < pages.stop and pages.start < tables.stop:
             raise ConfigError(
@@ -90,13 +95,13 @@ class MmuConfig:
     # --- tables ---------------------------------------------------------------------------------
 
     def region_entries(self, region: Region) -> int:
-        """Entries of ``region`` in one table: pages at the longest context of any mode.
+        """Entries of ``region`` in one table: pages at the longest context of any mode with pages.
 
         At least one burst of entries, and whole bursts, so that every region starts on a burst.
         """
         layout, longest = KVFormat(self.attention), self.attention.max_context
         name = region.name.lower()
-        size = max(layout.region_bytes(longest, mode)[name] for mode in modes(self.attention))
+        size = max(layout.region_bytes(longest, mode)[name] for mode in self.paged_modes)
         pages = max(1, -(-size // self.page_bytes))
         return -(-pages // BURST_ENTRIES) * BURST_ENTRIES
 
@@ -148,8 +153,11 @@ class MmuConfig:
     def pages_of(self, context: int, mode: Mode = Mode.KVO) -> dict[Region, int]:
         """Pages of each region that a job at ``context`` tokens needs.
 
-        If the core writes, also those of the window that closes when the job has run.
+        If the core writes, also those of the window that closes when the job has run; and none of
+        a cache in the slot area.
         """
+        if mode not in self.paged_modes:
+            return dict.fromkeys(Region, 0)
         layout = KVFormat(self.attention)
         sizes = layout.region_bytes(context, mode)
         if self.writes and mode == Mode.KVO and context:
@@ -168,6 +176,34 @@ class MmuConfig:
         """Entries of the largest region."""
         return max(self.region_entries(region) for region in Region)
 
+    # --- slot area ------------------------------------------------------------------------------
+
+    @property
+    def has_slot_area(self) -> bool:
+        """Whether caches of mode `SLOTS` lie in places of their own: if the core writes them."""
+        return self.writes and self.attention.slots > 0
+
+    @property
+    def paged_modes(self) -> tuple[Mode, ...]:
+        """Modes whose caches have pages."""
+        area = self.has_slot_area
+        return tuple(m for m in modes(self.attention) if not (area and m == Mode.SLOTS))
+
+    @property
+    def slot_area(self) -> SlotArea:
+        """These places, behind the staging area."""
+        return SlotArea(
+            attention=self.attention,
+            page_bytes=self.page_bytes,
+            free_from=self.staging_address + self.staging_bytes,
+            places=self.caches if self.has_slot_area else 0,
+        )
+
+    def place_address(self, sequence: int, layer: int, head: int) -> int:
+        """Byte address of the place of a cache in the slot area; ``layer`` is that of the cache."""
+        area = self.slot_area
+        return area.address + self.cache_number(sequence, layer, head) * area.stride
+
     # --- widths ---------------------------------------------------------------------------------
 
     @property
@@ -178,7 +214,12 @@ class MmuConfig:
     @property
     def caches(self) -> int:
         """Places of caches: numbers that `cache_number` gives."""
-        return 1 << self.sequence_bits + self.layer_bits + self.head_bits
+        return 1 << self.sequence_bits + self.cache_bits
+
+    @property
+    def cache_bits(self) -> int:
+        """Bits of a cache's number below those of its sequence."""
+        return self.layer_bits + self.head_bits
 
     def cache_number(self, sequence: int, layer: int, head: int) -> int:
         """The number of a cache; ``layer`` is that of the cache itself."""

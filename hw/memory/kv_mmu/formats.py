@@ -107,6 +107,7 @@ SYSTEM_PROMPT_FIELDS = {
     "kv_head": 8,
     "first": 16,
     "tokens": 16,
+    "mode": 8,
 }
 
 

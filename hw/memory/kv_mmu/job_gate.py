@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -20,10 +20,10 @@ from hw.memory.kv_mmu.formats import (
     system_job_fields,
     virtual_address,
 )
+from hw.memory.kv_mmu.job_arrival import JobArrival
 from hw.memory.kv_mmu.job_pages import JobPages
 from hw.memory.kv_mmu.job_rights import JobRights
 from hw.memory.kv_mmu.layer_map import LayerMap
-from hw.memory.kv_mmu.legality import legal_job, legal_prompt, prompt_faults
 from hw.memory.kv_mmu.page_grower import grow_request
 from hw.memory.kv_mmu.ports import SYSTEM_PROMPT, layer_change, slot_layout, system_job_layout
 from hw.memory.kv_mmu.table_walker import walk_request
@@ -41,12 +41,16 @@ def gate_completion(config: MmuConfig) -> data.StructLayout:
 class JobGate(wiring.Component):
     """A job takes 11 cycles and its walk, while the jobs before it run in the core.
 
+    One whose cache lies in the slot area takes 3 cycles, from its transfer to that of the core's
+    job, and no walk.
+
     Every job goes to the core, in order, so that its query beats are consumed. One that must not
     run gets an address that the core refuses, and its completion the status of the MMU.
 
-    If the core writes, a job takes 10 cycles more, and those in which its new pages are allocated;
-    it waits until no other one has its cache, and those behind it wait with it. Prompts come in
-    between the jobs and get all pages that they fill in the same way.
+    If the core writes, a job with pages takes 10 cycles more, and those in which its new pages are
+    allocated; any job waits until no other one has its cache, and those behind it wait with it.
+    Prompts come in between the jobs and get all pages that they fill, or their place, in the same
+    way.
 
     Parameters
     ----------
@@ -72,7 +76,7 @@ class JobGate(wiring.Component):
         Per sequence, whether a job of it is between ``job`` and ``completion``, or its prompt.
     layer_change : In
     slots : Out
-        Per job slot the sequence and the pages of each region: what the translator lets through.
+        Per job slot what the translator lets through, see `slot_layout`.
     counters
     """
 
@@ -115,20 +119,22 @@ class JobGate(wiring.Component):
         m.submodules.rights = rights = self.rights(config)
         m.submodules.layers = layers = LayerMap(config)
         m.submodules.pages = pages = JobPages(config)
-        #: What the gate is at: a job, or a prompt, whose other fields are those of a job.
-        job, prompt, is_prompt = Signal(system_job_layout(config)), Signal(SYSTEM_PROMPT), Signal()
-        status, runs = Signal(Status), Signal()
-        known, legal = Signal(), Signal()
+        m.submodules.arrival = arrival = JobArrival(config)
+        job, prompt, is_prompt = arrival.current, arrival.current_prompt, arrival.is_prompt
+        status, runs, sent = Signal(Status), Signal(), Signal()
+        connect(m, flipped(self.job), arrival.job)
         m.d.comb += [
             self.in_flight.eq(rights.in_flight),
+            arrival.live.eq(self.live),
+            arrival.room.eq(rights.room),
+            arrival.prompt_room.eq(rights.prompt_room),
+            rights.take.eq(arrival.taken),
+            rights.sequence.eq(arrival.sequence),
+            rights.of_prompt.eq(arrival.taken_prompt),
             rights.status.eq(status),
             rights.wanted.eq(pages.wanted),
             layers.change.eq(self.layer_change),
             layers.layer.eq(job.layer),
-            known.eq(
-                (job.sequence < config.sequences)
-                & self.live.bit_select(job.sequence[: config.sequence_bits], 1)
-            ),
         ]
         for inner, outer in zip(rights.slots, self.slots, strict=True):
             m.d.comb += outer.eq(inner)
@@ -149,53 +155,48 @@ class JobGate(wiring.Component):
         connect(m, pages.walk, flipped(self.walk))
         connect(m, flipped(self.walked), pages.walked)
         self._forward(m, job, rights.slot, runs, cache)
-        taken, sent = rights.take, Signal()
+        direct = Const(0)
+        if config.has_slot_area:
+            direct = job.mode == Mode.SLOTS
+            m.d.comb += rights.direct.eq(direct)
+            with m.If(direct):
+                m.d.comb += rights.wanted.eq(0)
+                m.d.comb += rights.wanted[Region.TAIL].eq(config.slot_area.pages)
+
+        def run() -> None:
+            m.d.sync += runs.eq(1)
+            m.d.comb += rights.grant.eq(1)
+
         with m.FSM():
             with m.State("IDLE"):
+                m.d.comb += arrival.take.eq(1)
                 m.d.sync += [status.eq(Status.OK), runs.eq(0)]
-                with m.If(taken):
-                    m.d.sync += [job.eq(self.job.payload), is_prompt.eq(rights.of_prompt)]
-                    if config.writes:
-                        with m.If(rights.of_prompt):
-                            self._take_prompt(m, job, prompt)
+                with m.If(arrival.taken):
                     m.next = "CHECK"
-                chosen = rights.of_prompt
-                m.d.comb += [
-                    self.job.ready.eq(rights.room & ~chosen),
-                    taken.eq(Mux(chosen, 1, self.job.valid & rights.room)),
-                    rights.sequence.eq(self.job.payload.sequence),
-                ]
-                if config.writes:
-                    m.d.comb += [
-                        chosen.eq(self.prompt.valid & rights.prompt_room),
-                        self.prompt.ready.eq(rights.prompt_room),
-                    ]
-                    with m.If(chosen):
-                        m.d.comb += rights.sequence.eq(self.prompt.payload.sequence)
             with m.State("CHECK"):
                 # The slot counts as in flight by now, so a sequence that lives stays alive.
-                with m.If(~known):
+                with m.If(~arrival.known):
                     m.d.sync += status.eq(Status.NO_SEQUENCE)
-                m.d.comb += legal.eq(legal_job(job, config.attention))
-                if config.writes:
-                    with m.If(is_prompt):
-                        self._check_prompt(m, prompt, legal, status)
+                with m.If(arrival.fault != Status.OK):
+                    m.d.sync += status.eq(arrival.fault)
                 m.next = "SEND"
-                with m.If(known & legal):
+                with m.If(arrival.known & arrival.legal):
                     m.next = "HOLD" if config.writes else "PAGES"
             if config.writes:
                 with m.State("HOLD"):
                     m.d.comb += rights.hold.eq(~rights.same)
                     with m.If(~rights.same):
                         m.next = "PAGES"
+                        with m.If(direct):
+                            run()
+                            m.next = "SEND"
             with m.State("PAGES"):
                 m.d.comb += [pages.request.valid.eq(1), pages.result.ready.eq(1)]
                 with m.If(pages.result.valid):
                     m.d.sync += status.eq(pages.result.payload)
                     m.next = "SEND"
                     with m.If(pages.result.payload == Status.OK):
-                        m.d.sync += runs.eq(1)
-                        m.d.comb += rights.grant.eq(1)
+                        run()
             with m.State("SEND"):
                 m.d.comb += self.core_job.valid.eq(~is_prompt)
                 m.d.comb += sent.eq(self.core_job.valid & self.core_job.ready)
@@ -212,6 +213,7 @@ class JobGate(wiring.Component):
             self._end(m, self.core_completion, self.completion, rights.done_status)
         )
         if config.writes:
+            connect(m, flipped(self.prompt), arrival.prompt)
             m.d.comb += [
                 rights.cache.eq(cache),
                 rights.prompt_done.eq(
@@ -219,6 +221,7 @@ class JobGate(wiring.Component):
                 ),
                 self.core_prompt.payload.first.eq(prompt.first),
                 self.core_prompt.payload.tokens.eq(prompt.tokens),
+                self.core_prompt.payload.mode.eq(prompt.mode),
                 self.core_prompt.payload.source_address.eq(
                     config.staging_address + prompt.source_address
                 ),
@@ -226,26 +229,6 @@ class JobGate(wiring.Component):
             connect(m, pages.grow, flipped(self.grow))
             connect(m, flipped(self.grown), pages.grown)
         return m
-
-    def _take_prompt(self, m: Module, job: data.View, prompt: data.View) -> None:
-        """Keep a prompt, and what it has in common with a job."""
-        came = self.prompt.payload
-        m.d.sync += [
-            prompt.eq(came),
-            job.sequence.eq(came.sequence),
-            job.layer.eq(came.layer),
-            job.kv_head.eq(came.kv_head),
-            job.mode.eq(Mode.KVO),
-            job.context.eq(came.first + came.tokens),
-        ]
-
-    def _check_prompt(self, m: Module, prompt: data.View, legal: Value, status: Value) -> None:
-        """Say whether a prompt is legal; the core refuses one that is too long or has no token."""
-        m.d.comb += legal.eq(legal_prompt(prompt, self._config.attention))
-        for wrong, code in reversed(prompt_faults(prompt, self._config)):
-            with m.If(wrong):
-                m.d.comb += legal.eq(0)
-                m.d.sync += status.eq(code)
 
     @staticmethod
     def _end(m: Module, done: Any, ended: Any, status: Value) -> Value:

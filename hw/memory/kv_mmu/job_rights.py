@@ -32,6 +32,8 @@ class JobRights(wiring.Component):
         Whether another job has that cache; ``hold`` keeps it from the next ones.
     grant : In(1), wanted : In
         It gets the right to so many pages of each region.
+    direct : In(1), only with a slot area
+        With ``grant``: they are parts of the place of its ``cache``.
     sent : In(1), status : In
         It has gone to the core; how it has ended already.
     done, prompt_done : In(1)
@@ -39,7 +41,7 @@ class JobRights(wiring.Component):
     done_status, prompt_status : Out
         The ``status`` that it was sent with.
     slots : Out
-        Per slot the sequence and the pages of each region: what the translator lets through.
+        Per slot what the translator lets through, see `slot_layout`.
     in_flight : Out
         Per sequence, whether a job or a prompt of it has a slot.
     """
@@ -62,6 +64,7 @@ class JobRights(wiring.Component):
                 **(writes if config.writes else {}),
                 "grant": In(1),
                 "wanted": In(slot_layout(config)["pages"].shape),
+                **({"direct": In(1)} if config.has_slot_area else {}),
                 "sent": In(1),
                 "status": In(Status),
                 "done": In(1),
@@ -130,7 +133,7 @@ class JobRights(wiring.Component):
         return m
 
     def _hold(self, m: Module, slot: int, ends: Signal) -> None:
-        """Remember the cache of a slot."""
+        """Remember the cache of a slot, and whether it lies in the slot area."""
         held, cache = Signal(name=f"held_{slot}"), Signal.like(self.cache, name=f"cache_{slot}")
         with m.If(held & (cache == self.cache)):
             m.d.comb += self.same.eq(1)
@@ -138,3 +141,11 @@ class JobRights(wiring.Component):
             m.d.sync += [held.eq(1), cache.eq(self.cache)]
         with m.If(ends):
             m.d.sync += held.eq(0)
+        if self._config.has_slot_area:
+            direct = Signal(name=f"direct_{slot}")
+            with m.If(self.grant & (self.slot == slot)):
+                m.d.sync += direct.eq(self.direct)
+            m.d.comb += [
+                self.slots[slot].direct.eq(direct),
+                self.slots[slot].cache.eq(cache[: self._config.cache_bits]),
+            ]

@@ -23,7 +23,13 @@ def legal_job(job: data.View, core: AttentionConfig) -> Value:
 
 def legal_prompt(prompt: data.View, core: AttentionConfig) -> Value:
     """Whether the core does not refuse a prompt (`SYSTEM_PROMPT`) by itself."""
-    return (prompt.tokens != 0) & (prompt.first + prompt.tokens <= core.max_context)
+    in_slots = (prompt.mode == Mode.SLOTS) & bool(core.slots)
+    longest = Mux(in_slots, max(core.slots - 1, 0), core.max_context)
+    return (
+        (in_slots | (prompt.mode == Mode.KVO))
+        & (prompt.tokens != 0)
+        & (prompt.first + prompt.tokens <= longest)
+    )
 
 
 def prompt_faults(prompt: data.View, config: MmuConfig) -> list[tuple[Value, Status]]:

@@ -79,6 +79,12 @@ def table_load(config: MmuConfig) -> data.StructLayout:
 
 
 def slot_layout(config: MmuConfig) -> data.StructLayout:
-    """Whose job is in a slot, and how many pages of each region it may access."""
-    pages = data.ArrayLayout(range(config.most_pages + 1), len(Region))
-    return data.StructLayout({"sequence": config.sequence_bits, "pages": pages})
+    """Whose job is in a slot, and how many pages of each region it may access.
+
+    With a slot area, ``direct`` tells that these are no pages but parts of a place there, that of
+    the sequence and ``cache``.
+    """
+    most = max(config.most_pages, config.slot_area.pages)
+    pages = data.ArrayLayout(range(most + 1), len(Region))
+    of_area = {"direct": 1, "cache": config.cache_bits} if config.has_slot_area else {}
+    return data.StructLayout({"sequence": config.sequence_bits, "pages": pages, **of_area})

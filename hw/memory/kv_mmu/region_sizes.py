@@ -4,7 +4,7 @@ from amaranth.hdl import Elaboratable, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.formats import KVFormat, Mode, modes
+from hw.formats import KVFormat, Mode
 from hw.memory.kv_mmu.config import MmuConfig
 from hw.memory.kv_mmu.formats import OFFSET_BITS, Region
 
@@ -21,7 +21,7 @@ class RegionSizes(wiring.Component):
     context : In
         0, which needs no page, to ``max_context``.
     mode, region : In
-        A `Mode` and a `Region`.
+        A `Mode` whose caches have pages, and a `Region`.
     pages : Out
     """
 
@@ -66,11 +66,11 @@ class RegionSizes(wiring.Component):
             with m.Default():
                 needed = (self.context + config.chunk - 1) >> chunk_shift
                 m.d.comb += count.eq(Mux(windows == 0, needed, layout.tail_blocks))
-                if config.slots:
+                if Mode.SLOTS in self._config.paged_modes:
                     with m.If(self.mode == Mode.SLOTS):
                         m.d.comb += count.eq(config.slots // config.chunk)
                 with m.Switch(self.mode):
-                    for mode in modes(config):
+                    for mode in self._config.paged_modes:
                         with m.Case(mode):
                             m.d.comb += record.eq(sum(layout.block_bytes(mode)))
         size = Signal(OFFSET_BITS + 1)

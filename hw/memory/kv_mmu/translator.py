@@ -1,6 +1,8 @@
 """Turns virtual addresses into physical ones, or refuses."""
 
-from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, Signal
+from itertools import pairwise
+
+from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -33,7 +35,8 @@ class Translator(wiring.Component):
 
     Two look-ups, each in a memory of its own: the page in the table of the job's slot, if it is
     below the number of pages that the job may access; then the owner of this page, which must be
-    the job's sequence. The second one does not rely on the first.
+    the job's sequence. The second one does not rely on the first. A job with a place in the slot
+    area needs neither: sequence, cache and offset are its address.
 
     Parameters
     ----------
@@ -135,6 +138,12 @@ class Translator(wiring.Component):
             & (virtual.offset[: config.page_shift] + size <= config.page_bytes)
         )
         is_owner = owner.data.allocated & (owner.data.sequence == sequences[1])
+        passes, start, within = is_owner, Const(config.first_page), page
+        if config.has_slot_area:
+            direct, place = self._place(m, advance, slot, stages[1], sequences[1])
+            physical = Signal(max(config.page_bits, len(place)))
+            passes, within = is_owner | direct[1], Mux(direct[1], place, page)
+            start = Mux(direct[2], config.slot_area.address, config.first_page)
         with m.If(advance):
             m.d.sync += [
                 valid[0].eq(self.request.valid),
@@ -153,10 +162,10 @@ class Translator(wiring.Component):
                     Mux(
                         ~bounded[1],
                         Violation.BOUNDS,
-                        Mux(is_owner, Violation.NONE, Violation.OWNER),
+                        Mux(passes, Violation.NONE, Violation.OWNER),
                     )
                 ),
-                physical.eq(page),
+                physical.eq(within),
             ]
 
         last = stages[2]
@@ -164,7 +173,7 @@ class Translator(wiring.Component):
         m.d.comb += [
             self.granted.valid.eq(valid[2] & (kind == Violation.NONE)),
             self.granted.payload.eq(last),
-            self.granted.payload.address.eq(config.first_page + Cat(in_page, physical)),
+            self.granted.payload.address.eq(start + Cat(in_page, physical)),
             self.refused.valid.eq(valid[2] & (kind != Violation.NONE)),
             self.refused.payload.eq(last),
             self.violated.eq(self.refused.valid & self.refused.ready),
@@ -175,3 +184,22 @@ class Translator(wiring.Component):
             self._violations.event.eq(self.violated),
         ]
         return m
+
+    def _place(
+        self, m: Module, advance: Value, slot: data.View, request: data.View, sequence: Value
+    ) -> tuple[list[Signal], Value]:
+        """Whether the job of each stage has a place in the slot area; where, in the second one.
+
+        ``slot`` is that of a request that comes, ``request`` and ``sequence`` are those of the
+        second stage. The address is counted from the start of the area, in pages.
+        """
+        config = self._config
+        direct = [Signal(name=f"direct_{i}") for i in range(3)]
+        caches = [Signal(config.cache_bits, name=f"cache_{i}") for i in range(2)]
+        with m.If(advance):
+            m.d.sync += [
+                *(after.eq(of) for of, after in pairwise([slot.direct, *direct])),
+                *(after.eq(of) for of, after in pairwise([slot.cache, *caches])),
+            ]
+        stride = config.slot_area.stride.bit_length() - 1
+        return direct, Cat(request.address[config.page_shift : stride], caches[1], sequence)

@@ -17,7 +17,7 @@ from amaranth.sim import Simulator
 from golden.twin.kv_mmu import Command, Grant, KvMmuTwin, Reply
 from hw.config import BURST_BYTES
 from hw.cores.prompt_import import IMPORTED, PROMPT
-from hw.formats import KVFormat, Mode, Status
+from hw.formats import KVFormat, Mode, Status, modes
 from hw.memory.kv_mmu.config import MmuConfig
 from hw.memory.kv_mmu.formats import (
     OFFSET_BITS,
@@ -190,13 +190,14 @@ class System:
         """
         self._job_id = (self._job_id + 1) % (1 << 16)
         core = self.config.attention
+        longest = core.slots if mode == Mode.SLOTS else core.max_context
         numbers = dict.fromkeys(system_job_fields(core), 0) | {
             "job_id": self._job_id,
             "config_hash": core.config_hash ^ (spoil == Status.CONFIG_MISMATCH),
             "layer": core.layers if spoil == Status.LAYER_RANGE else layer,
             "kv_head": core.kv_heads if spoil == Status.HEAD_RANGE else kv_head,
-            "mode": 3 if spoil == Status.MODE_RANGE else mode,
-            "context": core.max_context + 1 if spoil == Status.CONTEXT_RANGE else context,
+            "mode": max(modes(core)) + 1 if spoil == Status.MODE_RANGE else mode,
+            "context": longest + 1 if spoil == Status.CONTEXT_RANGE else context,
             "sequence": sequence,
             "value_scale": self.rng.getrandbits(16),
             "query_scale": self.rng.getrandbits(16 * core.rows),
@@ -221,6 +222,9 @@ class System:
         expected = {k: v for k, v in numbers.items() if k != "sequence"}
         for name, region in zip(("base", "chunk", "tail"), Region, strict=True):
             expected[f"{name}_address"] = virtual_address(slot, region) if runs else 1
+        if runs and mode == Mode.SLOTS:
+            number = self.config.cache_number(sequence, self.twin.layer(layer), kv_head)
+            expected["chunk_address"] = number
         assert got == expected, (got, expected, status)
         core_status = spoil
         if spoil == Status.OK and not runs:
@@ -242,7 +246,14 @@ class System:
         return running
 
     def import_prompt(
-        self, sequence: int, layer: int, kv_head: int, first: int, tokens: int, source: int = 0
+        self,
+        sequence: int,
+        layer: int,
+        kv_head: int,
+        first: int,
+        tokens: int,
+        source: int = 0,
+        mode: Mode = Mode.KVO,
     ) -> Generator[None, None, Running]:
         """Send a prompt and wait until the core gets it, checked; it runs on by itself."""
         config, core = self.config, self.config.attention
@@ -253,12 +264,18 @@ class System:
             "kv_head": kv_head,
             "first": first,
             "tokens": tokens,
+            "mode": mode,
         }
         self.walking = sequence
         self._prompts.append(pack(SYSTEM_PROMPT, fields))
         while not self._core_prompts:
             yield
-        too_long = tokens == 0 or first + tokens > core.max_context
+        in_slots = mode == Mode.SLOTS and core.slots > 0
+        unknown = mode != Mode.KVO and not in_slots
+        longest = core.slots - 1 if in_slots else core.max_context
+        refused = Status.MODE_RANGE if unknown else Status.OK
+        if refused == Status.OK and (tokens == 0 or first + tokens > longest):
+            refused = Status.CONTEXT_RANGE
         faults = {
             Status.LAYER_RANGE: layer >= core.layers,
             Status.HEAD_RANGE: kv_head >= core.kv_heads,
@@ -267,22 +284,22 @@ class System:
         }
         wrong = [status for status, applies in faults.items() if applies]
         nothing = Grant(sequence, dict.fromkeys(Region, ()))
-        if too_long or wrong:
+        if refused != Status.OK or wrong:
             self.twin.begin(sequence)
             status, grant = wrong[0] if wrong else Status.OK, nothing
         else:
-            status, grant = self.twin.start_prompt(sequence, layer, kv_head, first, tokens)
+            status, grant = self.twin.start_prompt(sequence, layer, kv_head, first, tokens, mode)
         got = unpack(PROMPT, self._core_prompts.popleft())
-        runs = status == Status.OK and not too_long
+        runs = status == Status.OK == refused
         slot = core.jobs_in_flight
-        expected = {"first": first, "tokens": tokens}
+        expected = {"first": first, "tokens": tokens, "mode": mode}
         expected["source_address"] = config.staging_address + source
         for name, region in zip(("base", "chunk", "tail"), Region, strict=True):
             expected[f"{name}_address"] = virtual_address(slot, region) if runs else 1
         assert got == expected, (got, expected, status)
         core_status = Status.OK if runs else Status.ADDRESS_RANGE
-        if too_long:
-            core_status = status = Status.CONTEXT_RANGE
+        if refused != Status.OK:
+            core_status = status = refused
         accesses = self.rng.randint(*self.accesses) if runs else 0
         running = Running(tokens, grant, status, core_status, accesses)
         if runs:
@@ -357,8 +374,8 @@ class System:
         rng = self.rng
         size = self.config.page_bytes
         if rng.random() >= self.attacks:
-            region = rng.choice([r for r in Region if job.grant.pages[r]])
-            end = len(job.grant.pages[region]) * size
+            region = rng.choice([r for r in Region if self.twin.limit(job.grant, r)])
+            end = self.twin.limit(job.grant, region) * size
             # Often near the end of a page.
             place = rng.choice((rng.randrange(end), rng.randrange(end) // size * size + size - 256))
             return virtual_address(slot, region, place // BURST_BYTES * BURST_BYTES)

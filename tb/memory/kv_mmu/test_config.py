@@ -9,10 +9,11 @@ from typing import Any, cast
 import pytest
 
 from hw.config import ConfigError, preset
-from hw.formats import KVFormat, modes
+from hw.formats import KVFormat, Mode, modes
 from hw.memory.kv_mmu.config import MmuConfig
 from hw.memory.kv_mmu.formats import Region, pack_entry, unpack_entry, virtual_address
 
+WITH_SLOTS = replace(preset("tiny"), slots=40, slot_caches=64)
 TINY = MmuConfig(attention=preset("tiny"), page_bytes=1024)
 
 
@@ -52,6 +53,43 @@ TINY = MmuConfig(attention=preset("tiny"), page_bytes=1024)
 def test_illegal_values(field: str, value: int, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         replace(TINY, **cast(dict[str, Any], {field: value}))
+
+
+def test_the_slot_area_lies_behind_everything_else() -> None:
+    """A place for each number of a cache, on a multiple of its own size; and no page."""
+    config = replace(TINY, attention=WITH_SLOTS, writes=True, staging_bytes=1 << 12)
+    area = config.slot_area
+    assert area.address >= config.staging_address + config.staging_bytes
+    size = KVFormat(WITH_SLOTS).region_bytes(40, Mode.SLOTS)["tail"]
+    assert (area.pages - 1) * 1024 < size == 4480 <= area.pages * 1024 <= area.stride == 8192
+    core = config.attention
+    places = [
+        config.place_address(sequence, layer, head)
+        for sequence in range(config.sequences)
+        for layer in range(core.layers)
+        for head in range(core.kv_heads)
+    ]
+    assert places == [area.address + 8192 * i for i in range(64)]
+    assert area.address % 8192 == 0
+    assert config.pages_of(40, Mode.SLOTS) == dict.fromkeys(Region, 0)
+    # It costs the tables nothing, and is nothing where the core does not write or has no slots.
+    assert config.entries == replace(TINY, writes=True).entries
+    for other in (replace(TINY, writes=True), replace(TINY, attention=WITH_SLOTS)):
+        assert (other.slot_area.pages, other.slot_area.bytes) == (0, 0)
+    assert replace(TINY, attention=WITH_SLOTS).pages_of(40, Mode.SLOTS)[Region.TAIL] == 5
+    # Every place starts a page at least.
+    assert replace(config, page_bytes=65536, pages=2).slot_area.stride == 65536
+
+
+def test_a_slot_area_that_does_not_fit() -> None:
+    config = replace(TINY, attention=WITH_SLOTS, writes=True)
+    end = config.slot_area.address + config.slot_area.bytes
+    replace(config, channel_bytes=end)
+    message = f"slots must end within channel_bytes {end - 4096}, not at {end}"
+    with pytest.raises(ConfigError, match=message):
+        replace(config, channel_bytes=end - 4096)
+    with pytest.raises(ConfigError, match="slot_caches must be at least 64, one of each sequence"):
+        replace(config, attention=replace(WITH_SLOTS, slot_caches=63))
 
 
 @pytest.mark.parametrize("name", ["tiny", "lm", "paper", "paper-gqa"])

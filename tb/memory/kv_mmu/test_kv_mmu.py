@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -17,6 +18,7 @@ from hw.memory.kv_mmu.command_unit import CommandUnit
 from hw.memory.kv_mmu.config import MmuConfig
 from hw.memory.kv_mmu.error_answers import ErrorAnswers
 from hw.memory.kv_mmu.formats import CommandStatus, Opcode, Region, pack_entry
+from hw.memory.kv_mmu.job_arrival import JobArrival
 from hw.memory.kv_mmu.job_gate import JobGate
 from hw.memory.kv_mmu.job_rights import JobRights
 from hw.memory.kv_mmu.kv_mmu import KvMmu
@@ -26,6 +28,7 @@ from hw.memory.kv_mmu.page_splitter import PageSplitter
 from hw.memory.kv_mmu.region_sizes import RegionSizes
 from hw.memory.kv_mmu.table_entry import TableEntry
 from hw.memory.kv_mmu.table_walker import TableWalker
+from hw.memory.kv_mmu.translator import Translator
 from hw.memory.kv_mmu.write_path import WritePath
 from hw.tools.sram import SramPlatform
 from tb.formal.cone import inputs_of_valid
@@ -37,6 +40,8 @@ TINY = MmuConfig(attention=preset("tiny"), sequences=3, page_bytes=1024, pages=2
 LM = MmuConfig(attention=preset("lm"), sequences=64, page_bytes=4096, pages=3000)
 #: With a core that writes, and so few pages that they run out.
 WRITING = replace(TINY, writes=True, staging_bytes=1 << 16)
+#: With caches of constant size as well, in the slot area.
+SLOTTED = replace(WRITING, attention=replace(TINY.attention, slots=32, slot_caches=32))
 #: The faults of a job that the core finds by itself.
 SPOILS = (
     Status.CONFIG_MISMATCH,
@@ -86,6 +91,8 @@ class Soup:
         #: Share of the steps that damage a table.
         self.damage = damage
         self.busy_with: int | None = None
+        #: Jobs and prompts that ran with a place in the slot area.
+        self.placed = 0
 
     def hosts(self) -> tuple[object, object]:
         """Return the two hosts of a run."""
@@ -207,7 +214,15 @@ class Soup:
             source = self.config.staging_bytes
         elif fault < 0.2:
             tokens = rng.choice((0, core.max_context + 1))
-        yield from system.import_prompt(sequence, layer, head, first, tokens, source)
+        mode = Mode.KVO
+        if self.config.has_slot_area and fault > 0.6:
+            mode = Mode.SLOTS
+            tokens = rng.choice((1, core.slots - 1 - first, core.slots - first))
+        elif 0.2 < fault < 0.23:
+            mode = Mode.SLOTS if not core.slots else Mode.DENSE8
+        where = (sequence, layer, head)
+        prompt = yield from system.import_prompt(*where, first, tokens, source, mode)
+        self.placed += prompt.grant.place is not None
 
     def jobber(self) -> Host:
         """Send random jobs, not of the sequence that a command is about."""
@@ -228,7 +243,11 @@ class Soup:
                 yield from self._import(sequence, layer, head)
                 continue
             spoil = rng.choice(SPOILS) if rng.random() < 0.1 else Status.OK
-            yield from system.job(sequence, layer, head, context, spoil=spoil)
+            mode = Mode.KVO
+            if self.config.has_slot_area and rng.random() < 0.4:
+                mode, context = Mode.SLOTS, rng.choice((1, 7, self.config.attention.slots))
+            job = yield from system.job(sequence, layer, head, context, mode, spoil=spoil)
+            self.placed += job.grant.place is not None
             for _ in range(rng.choice((0, 0, 50, 400))):
                 yield
         yield from system.drain()
@@ -249,13 +268,15 @@ def test_random_commands_jobs_and_accesses(run: int) -> None:
     assert system.counts["granted"] > 30
 
 
-@pytest.mark.parametrize("run", range(2))
-def test_jobs_and_prompts_that_allocate(run: int) -> None:
+@pytest.mark.parametrize(("config", "run"), [(WRITING, 0), (SLOTTED, 1)], ids=["pages", "slots"])
+def test_jobs_and_prompts_that_allocate(config: MmuConfig, run: int) -> None:
     """Pages run out now and then; what one sequence cannot get harms no other."""
-    system = System(mmu(WRITING), seed=run, busy=(0.1, 0.5)[run])
-    system.run(*Soup(system, 3, commands=150, jobs=80).hosts(), cycles=400_000)
-    print(system.now, system.counts, system.statuses)
+    system = System(mmu(config), seed=run, busy=(0.1, 0.5)[run])
+    soup = Soup(system, 3, commands=150, jobs=80)
+    system.run(*soup.hosts(), cycles=400_000)
+    print(system.now, system.counts, system.statuses, soup.placed)
     check_tables(system)
+    assert soup.placed > 15 or not config.has_slot_area
     assert {"prompt OK", "NO_SEQUENCE"} <= set(system.statuses)
     assert {"OUT_OF_PAGES", "prompt OUT_OF_PAGES"} & set(system.statuses)
     assert system.counts["granted"] > 30
@@ -294,6 +315,50 @@ def test_a_cache_grows_until_there_is_no_page() -> None:
 
     system.run(host)
     check_tables(system)
+
+
+def test_a_place_in_the_slot_area_takes_no_page() -> None:
+    """Not one is free, and no table is read; three cycles from the system's job to the core's."""
+    system = System(mmu(SLOTTED), seed=5, busy=0.0)
+    system.accesses = (8, 8)
+    core, moved = SLOTTED.attention, dict[str, list[int]](job=[], core_job=[])
+
+    def watch() -> None:
+        for name, cycles in moved.items():
+            if system.pins.moved(name) is not None:
+                cycles.append(system.now)
+
+    def host() -> Host:
+        for sequence in (0, 2):
+            yield from system.command(Command(opcode=Opcode.CREATE, sequence=sequence))
+        for index in range(SLOTTED.pages):
+            yield from system.command(allocate(0, index // 8, 0, Region.TAIL, index % 8))
+        assert system.twin.free_pages == 0
+        entries = len(system.table_reads.requests)
+        system.on_cycle = watch
+        # Every place of a sequence, the last one of the next sequence, and one without a sequence.
+        for layer, head in itertools.product(range(core.layers), range(core.kv_heads)):
+            job = yield from system.job(2, layer, head, core.slots, Mode.SLOTS)
+            assert job.status == Status.OK
+        job = yield from system.job(0, core.layers - 1, 1, 1, Mode.SLOTS)
+        assert job.status == Status.OK
+        job = yield from system.job(1, 0, 0, 1, Mode.SLOTS)
+        assert job.status == Status.NO_SEQUENCE
+        job = yield from system.job(0, 0, 1, 1)
+        assert job.status == Status.OUT_OF_PAGES
+        # The layer map holds for places, too.
+        yield from system.drain()
+        yield from system.command(Command(opcode=Opcode.SET_LAYER, layer=3, index=1))
+        job = yield from system.job(2, 3, 1, 9, Mode.SLOTS)
+        assert job.grant.place == SLOTTED.place_address(2, 1, 1)
+        assert len(system.table_reads.requests) == entries + 1
+        yield from system.command(Command(opcode=Opcode.FREE, sequence=0))
+        yield from system.drain()
+
+    system.run(host)
+    assert system.counts["granted"] > 40
+    took = [to - at for at, to in zip(moved["job"], moved["core_job"], strict=True)]
+    assert took[:8] == [3] * 8
 
 
 def test_jobs_of_one_cache_follow_each_other() -> None:
@@ -585,7 +650,8 @@ def put_in(monkeypatch: pytest.MonkeyPatch, unit: Any, faulty: Any) -> None:
     if unit is JobRights:
         monkeypatch.setattr(JobGate, "rights", faulty)
         return
-    module = {LayerMap: "job_gate", RegionSizes: "job_pages"}.get(unit, "kv_mmu")
+    modules = {LayerMap: "job_gate", JobArrival: "job_gate", RegionSizes: "job_pages"}
+    module = (modules | {Translator: "shared_translator"}).get(unit, "kv_mmu")
     monkeypatch.setattr(f"hw.memory.kv_mmu.{module}.{unit.__name__}", faulty)
 
 
@@ -599,9 +665,48 @@ WRITING_FAULTS: dict[str, tuple[Any, str, str]] = {
     "one page too few": (PageGrower, "index < asked.end", "index + 1 < asked.end"),
     "jobs of one cache do not wait": (JobRights, "held & (cache == self.cache)", "0"),
     "a window closes without pages": (RegionSizes, "1 + with_next", "1"),
-    "a prompt from anywhere": (JobGate, "with m.If(wrong)", "with m.If(0)"),
+    "a prompt from anywhere": (JobArrival, "with m.If(wrong)", "with m.If(0)"),
     "the host gets a job's page": (CommandShare, "& ~owner", "& 1"),
 }
+
+
+#: The same of the slot area.
+SLOT_FAULTS: dict[str, tuple[Any, str, str]] = {
+    "the place of the cache of the request behind": (
+        Translator,
+        "caches[1], seq",
+        "caches[0], seq",
+    ),
+    "a place with a page too many": (
+        JobGate,
+        "eq(config.slot_area.pages)",
+        "eq(config.slot_area.pages + 1)",
+    ),
+    "places of the layer that is asked for": (
+        JobGate,
+        "Cat(asked.place.kv_head, asked.place.layer,",
+        "Cat(asked.place.kv_head, job.layer[: config.layer_bits],",
+    ),
+    "a job that waits for its cache has none": (
+        JobRights,
+        "direct.eq(self.direct)",
+        "direct.eq(0)",
+    ),
+    "all jobs have a place": (JobGate, "direct = job.mode == Mode.SLOTS", "direct = Const(1)"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", SLOT_FAULTS)
+def test_the_twin_finds_faults_of_the_slot_area(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit, old, new = SLOT_FAULTS[fault]
+    put_in(monkeypatch, unit, mutant(unit, old, new))
+    system = System(KvMmu(SLOTTED), seed=7, busy=0.1)
+    with pytest.raises((AssertionError, KeyError, IndexError)) as found:
+        system.run(*Soup(system, 3, commands=250, jobs=100).hosts(), cycles=30_000)
+    print(f"{fault}: {str(found.value)[:200]}")
 
 
 @pytest.mark.slow
