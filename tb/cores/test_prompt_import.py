@@ -77,6 +77,11 @@ class Prompt:
                 found.append(windows - 2)
         return found
 
+    def gathers(self, number: int) -> bool:
+        """Whether all tokens of the block of a token are its."""
+        block = (self.first + number) // CONFIG.chunk * CONFIG.chunk
+        return self.first <= block and block + CONFIG.chunk <= self.first + self.tokens
+
     @property
     def status(self) -> Status:
         """How it ends."""
@@ -129,6 +134,8 @@ class Core(Neighbours):
         #: Tokens to come, those that the appender holds, and those that are not written.
         self._tokens = [(prompt, i) for prompt in good for i in range(prompt.tokens)]
         self._appending: list[tuple[Prompt, int]] = []
+        #: Tokens of a block that is not complete.
+        self._gathered: list[tuple[Prompt, int]] = []
         self._writing: dict[tuple[Prompt, int], int] = {}
         self._fence: set[tuple[Prompt, int]] = set()
         #: Windows to come, and the one that closes.
@@ -163,14 +170,20 @@ class Core(Neighbours):
         # The newest token ends when its beats have come.
         elif len(self._appending) > (self._beats != 0):
             token = self._appending.pop(0)
-            found["appended"] = 1
-            self._writing[token] = self._rng.randint(2, 1 + self._longest)
+            self._gathered.append(token)
+            prompt, number = token
+            if not prompt.gathers(number) or (prompt.first + number + 1) % CONFIG.chunk == 0:
+                found["appended"] = len(self._gathered)
+                for each in self._gathered:
+                    self._writing[each] = self._rng.randint(2, 1 + self._longest)
+                self._gathered = []
             self._ends_in = self._rng.randint(0, self._longest)
         full = self._beats or len(self._appending) == UNDER_WAY
         self.held = {"token"} if full else set()
         self._close(moved)
         if "imported" in moved:
             assert not self._appending
+            assert not self._gathered
             assert not self._writing
             assert not self._answer_in
         return {**found, "fenced": int(not self._fence)}
@@ -191,7 +204,7 @@ class Core(Neighbours):
             assert self._answer_in == 0
             prompt, window = self._windows[0]
             end = (window + 1) * CONFIG.window
-            unwritten = [*self._tokens, *self._appending, *self._writing]
+            unwritten = [*self._tokens, *self._appending, *self._gathered, *self._writing]
             assert not [i for of, i in unwritten if of is prompt and prompt.first + i < end]
             closing = self._closing
             self._answer_in = 1 + (
@@ -272,6 +285,7 @@ def check(
                 "place": (prompt.first + i) % ring,
                 "value_scale": image[at] & 0xFFFF,
                 "of_prompt": 1,
+                "gathered": int(prompt.gathers(i)),
                 "saliency": image[at] >> 32 & 0xFFFFFFFF,
             }
         )
