@@ -19,6 +19,8 @@ from tb.memory.dram.device import COUNTERS, instance_parameters
 
 #: How many replies, imports and completions there have been.
 AFTER = data.StructLayout({"replied": 16, "imported": 16, "completed": 16})
+#: What is counted of imports, see `AcceleratorBench`.
+IMPORT_COUNTS = ("import_cycles", "import_busy")
 
 
 class AcceleratorBench(wiring.Component):
@@ -47,6 +49,9 @@ class AcceleratorBench(wiring.Component):
         From the first cycle in which jobs may come to the last completion.
     bytes_moved and so on : Out
         What the devices counted in these cycles, all together.
+    import_cycles, import_busy : Out(32), if the cores write
+        From the end of the first import to that of the last one: cycles, and in how many of them
+        the devices moved data, all together. 0 with ``axi4``.
     axi : Out
         With ``axi4`` in the place of the devices: as that of `Accelerator`.
     """
@@ -75,7 +80,8 @@ class AcceleratorBench(wiring.Component):
         members, slices = self._accelerator.signature.members, self._config.slices
         after = In(stream.Signature(AFTER))
         gates = {"command_after": after.array(slices), "prompt_after": after.array(slices)}
-        return {"job_after": after, **gates} | {
+        counts = {name: Out(32) for name in IMPORT_COUNTS}
+        return {"job_after": after, **gates, **counts} | {
             name: members[name] for name in ("prompt", "imported")
         }
 
@@ -131,7 +137,9 @@ class AcceleratorBench(wiring.Component):
             for i in range(config.slices):
                 connect(m, accelerator.axi[i], flipped(self.axi[i]))
         else:
-            self._devices(m, started, ended)
+            busy = self._devices(m, started, ended)
+            if config.mmu.writes:
+                self._count_imports(m, happened.imported, busy)
         self._read_registers(m, ended)
         return m
 
@@ -160,8 +168,22 @@ class AcceleratorBench(wiring.Component):
             after.ready.eq(sink.ready & source.valid & passes),
         ]
 
-    def _devices(self, m: Module, started: Signal, ended: Signal) -> None:
-        """Put a device behind every controller; keep what they count between start and end."""
+    def _count_imports(self, m: Module, imported: Signal, busy: Signal) -> None:
+        """Keep what has passed since the first import ended whenever a further one ends."""
+        before = Signal.like(imported)
+        m.d.sync += before.eq(imported)
+        for amount, count in ((1, self.import_cycles), (busy, self.import_busy)):
+            running = Signal(32)
+            with m.If(imported != 0):
+                m.d.sync += running.eq(running + amount)
+            with m.If(imported != before):
+                m.d.sync += count.eq(running)
+
+    def _devices(self, m: Module, started: Signal, ended: Signal) -> Signal:
+        """Put a device behind every controller; keep what they count between start and end.
+
+        Return how many of them move data in a cycle.
+        """
         config = self._config
         standard = load_standard(config.standard)
         # What an image may fill, in whole rows of all banks.
@@ -193,14 +215,18 @@ class AcceleratorBench(wiring.Component):
                 o_read_valid=dram.read_valid,
                 **{f"o_{name}": counts[name][i] for name in COUNTERS},
             )
-        for name, group in counts.items():
+        totals = {name: Signal(64, name=f"{name}_total") for name in counts}
+        for name, total in totals.items():
             before = Signal(64, name=f"{name}_before")
-            total = Signal(64, name=f"{name}_total")
-            m.d.comb += total.eq(sum(group))
+            m.d.comb += total.eq(sum(counts[name]))
             with m.If(~started):
                 m.d.sync += before.eq(total)
             with m.If(~ended):
                 m.d.sync += getattr(self, name).eq(total - before)
+        busy_before, busy = Signal(64), Signal(8)
+        m.d.sync += busy_before.eq(totals["busy"])
+        m.d.comb += busy.eq(totals["busy"] - busy_before)
+        return busy
 
     def _read_registers(self, m: Module, ended: Signal) -> None:
         """Send the registers of every slice, once all jobs are through."""

@@ -12,6 +12,7 @@ from golden.memory_image.pages import pack_system_job
 from hw.accelerator_config import AcceleratorConfig
 from hw.config import BURST_BYTES
 from hw.formats import KVFormat, Status
+from tb.accelerator.bench import IMPORT_COUNTS
 from tb.accelerator.placing import unpack_job
 from tb.accelerator.runner import (
     DEVICE_SOURCES,
@@ -39,6 +40,8 @@ class SystemGeneration:
     dram: dict[str, int]
     #: Registers by ``owner.name``, summed over the slices.
     counters: dict[str, int]
+    #: `IMPORT_COUNTS` of the bench: 0 unless there are two prompts or more.
+    imports: dict[str, int]
     #: Pages that came back when each sequence ended.
     returned: dict[int, int]
 
@@ -57,14 +60,6 @@ class SystemGeneration:
         """Bytes of caches that were read and written."""
         kinds = self.bytes_by_kind
         return {"read": kinds["cache_read"], "written": kinds["cache_written"]}
-
-    @property
-    def import_cycles(self) -> int | None:
-        """Cycles from reset to the end of the first slice's first prompt; None without one.
-
-        The commands of the host and the allocation of the pages are among them.
-        """
-        return self.run.first_output_cycle.get("imported__0")
 
     @property
     def bytes_by_kind(self) -> dict[str, int]:
@@ -163,7 +158,7 @@ def run_in_system(
         inputs=inputs,
         outputs=outputs,
         settings={"jobs": len(jobs), "commands": 0},
-        observe=["cycles", *COUNTERS],
+        observe=["cycles", *COUNTERS, *IMPORT_COUNTS],
         stall=stall,
         seed=seed,
         reset_at=reset_at,
@@ -185,5 +180,11 @@ def run_in_system(
         for place, name in enumerate(registers)
     }
     return SystemGeneration(
-        run, config, golden, {name: run.observed[name] for name in COUNTERS}, counters, returned
+        run,
+        config,
+        golden,
+        {name: run.observed[name] for name in COUNTERS},
+        counters,
+        {name: run.observed[name] for name in IMPORT_COUNTS},
+        returned,
     )

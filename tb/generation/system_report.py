@@ -23,7 +23,9 @@ def figures(found: SystemGeneration) -> dict[str, Any]:
             "windows": sum(step.closes for step in golden.steps),
             "prompt_tokens": sum(prompt.tokens for prompt in golden.prompts),
             "cycles": found.cycles,
-            "import_cycles": found.import_cycles,
+            # Of all prompts but the first.
+            "imported_tokens": sum(prompt.tokens for prompt in golden.prompts[1:]),
+            **found.imports,
             "dram": found.dram,
             "bytes": kinds,
             "pages_grown": found.counters["mmu_grower.pages_grown"],

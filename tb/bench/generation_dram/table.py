@@ -19,9 +19,9 @@ written, and page tables. Outputs, statuses and statistics of every step are tho
 {table}
 *Traffic*: all bytes that move in the steps, over those that 16-bit K and V would move in the same
 steps, all tokens read and the newest one written (derived). *Bus*: cycles in which the data bus of
-the device moves data. *Import*: cycles a token from reset to the end of the first prompt's import,
-commands and the allocation of its pages included. Seeds and hashes are in the file; tensors are
-synthetic, with the statistics of captured ones.
+the device moves data. *Import*: cycles a token of the second prompt, from the end of the first
+one's import to its own, the allocation of its pages included; *its bus* as before. Seeds and hashes
+are in the file; tensors are synthetic, with the statistics of captured ones.
 """
 
 
@@ -29,7 +29,7 @@ def rows(points: list[dict[str, Any]]) -> list[list[str]]:
     """A row per point, the headings first."""
     head = (
         "context,sequences,steps,windows,bytes a step,traffic,cut,written,tables,cycles a step,bus,"
-        "import"
+        "import,its bus"
     )
     table = [["preset", *head.split(",")]]
     for point in points:
@@ -48,7 +48,8 @@ def rows(points: list[dict[str, Any]]) -> list[list[str]]:
                 f"{derived['tables_share']:.2%} of it",
                 f"{derived['cycles_per_step']:,.0f}",
                 f"{measured['dram']['busy'] / measured['cycles']:.1%}",
-                f"{measured['import_cycles'] / point['prompt']:.1f}",
+                f"{measured['import_cycles'] / measured['imported_tokens']:.1f}",
+                f"{measured['import_busy'] / measured['import_cycles']:.1%}",
             ]
         )
     return table
