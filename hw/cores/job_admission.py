@@ -114,12 +114,14 @@ class JobAdmission(wiring.Component):
         # The newest token has the last place of the tail, which begins in one half of the ring.
         chunks_of_window = (config.window // config.chunk - 1).bit_length()
         half = job.chunks[chunks_of_window] << config.window.bit_length() - 1
+        ring_bits = config.window.bit_length()  # two windows, of a power of two
         beats_of_token = KVFormat(config).token_beats
         beat = Signal(range(beats_of_token))
         last_beat = beat == beats_of_token - 1
         passes, drops, moved = Signal(), Signal(), Signal()
         status = Signal(Status)
-        place_of_ring = half + job.tail - 1
+        # The ring may have fewer places than there are slots.
+        place_of_ring = (half + job.tail - 1)[:ring_bits]
         token_place = Signal(range(config.tail_tokens))
         if config.slots:
             in_slots = jobs.payload.mode == Mode.SLOTS

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hw.config import BEAT_BITS, preset
+from hw.config import BEAT_BITS, AttentionConfig, preset
 from hw.cores.compressor.tail_appender import token_layout
 from hw.cores.job_admission import JobAdmission, announced_layout, started_layout
 from hw.cores.payloads import planned_job
@@ -18,6 +18,10 @@ from tb.harness import pack, unpack
 from tb.harness.stepped import Neighbours, Steps, play
 
 CONFIG = replace(preset("tiny"), jobs_in_flight=2)
+#: With more slots than a ring has places.
+SLOTS = replace(CONFIG, slots=3 * CONFIG.window)
+#: Of a token whose job asks.
+SLOT = SLOTS.slots - 1
 BEATS = CONFIG.head_dim * (FP16_BITS + CONFIG.tail_value_bits) // BEAT_BITS
 #: Cycles of a job beside the appending itself.
 LATENCY = 5
@@ -37,7 +41,12 @@ class Job:
     @property
     def appends(self) -> bool:
         """Whether a token is written for it."""
-        return self.mode == Mode.KVO and not self.refused
+        return self.mode in (Mode.KVO, Mode.SLOTS) and not self.refused
+
+    @property
+    def place(self) -> int:
+        """Where its token goes."""
+        return SLOT if self.mode == Mode.SLOTS else (self.context - 1) % (2 * CONFIG.window)
 
     @property
     def status(self) -> Status:
@@ -59,23 +68,26 @@ class Job:
             "mode": self.mode if self.mode in list(Mode) else 0,
         }
 
-    def announced(self, number: int) -> int:
+    def announced(self, number: int, config: AttentionConfig) -> int:
         """The item of it."""
         fields = {"refused": int(self.refused), "mode": self.mode, "value_scale": number}
-        return pack(announced_layout(CONFIG), {**fields, "job": self.planned(number)})
+        return pack(announced_layout(config), {**fields, "job": self.planned(number)})
 
 
 class Core(Neighbours):
     """Appends tokens, and ends jobs in order, some time after they started."""
 
-    def __init__(self, jobs: list[Job], seed: int, longest: int, runs: int) -> None:
-        brings = [i for i, job in enumerate(jobs) if job.mode == Mode.KVO]
+    def __init__(
+        self, jobs: list[Job], seed: int, longest: int, runs: int, config: AttentionConfig
+    ) -> None:
+        brings = [i for i, job in enumerate(jobs) if job.mode in (Mode.KVO, Mode.SLOTS)]
         super().__init__(
             {
-                "jobs": [job.announced(i) for i, job in enumerate(jobs)],
+                "jobs": [job.announced(i, config) for i, job in enumerate(jobs)],
                 "beats": [i << 8 | beat for i in brings for beat in range(BEATS)],
             }
         )
+        self._config = config
         self._rng, self._longest, self._runs = random.Random(seed), longest, runs
         self._tokens = [i for i, job in enumerate(jobs) if job.appends]
         self._jobs = jobs
@@ -85,6 +97,8 @@ class Core(Neighbours):
 
     def react(self, moved: Mapping[str, int]) -> Mapping[str, int]:
         rng, found = self._rng, {"appended": 0, "not_finite": 0, "failed": 0, "finished": 0}
+        if self._config.slots:
+            found["place"] = SLOT
         if self._waits:
             self._waits -= 1
             job = self._jobs[self._tokens[0]]
@@ -101,7 +115,7 @@ class Core(Neighbours):
             if self._beats % BEATS == 0:
                 self._waits = rng.randint(1, self._longest)
         if "started" in moved:
-            job = unpack(started_layout(CONFIG), moved["started"])["job"]
+            job = unpack(started_layout(self._config), moved["started"])["job"]
             caches = [cache for cache, _ in self._running]
             assert job["tail_address"] not in caches
             assert len(caches) < CONFIG.jobs_in_flight
@@ -134,15 +148,23 @@ def make_jobs(seed: int, count: int) -> list[Job]:
     ]
 
 
-def check(jobs: list[Job], seed: int, longest: int = 6, runs: int = 30, **options: Any) -> Steps:
+def check(
+    jobs: list[Job],
+    seed: int,
+    longest: int = 6,
+    runs: int = 30,
+    config: AttentionConfig = CONFIG,
+    **options: Any,
+) -> Steps:
     """Run the jobs, compare tokens and what starts; the run comes back."""
-    unit = JobAdmission(CONFIG)
+    unit = JobAdmission(config)
     started = [(i, job) for i, job in enumerate(jobs) if not job.refused]
     appended = [(i, job) for i, job in started if job.appends]
     steps = play(
         unit,
-        lambda: Core(jobs, seed, longest, runs),
+        lambda: Core(jobs, seed, longest, runs, config),
         {
+            **({"asked": len(started)} if config.slots else {}),
             "token": len(appended),
             "token_beats": len(appended) * BEATS,
             "admitted": len(started),
@@ -155,7 +177,7 @@ def check(jobs: list[Job], seed: int, longest: int = 6, runs: int = 30, **option
     tokens = [
         {
             "tail_address": 4096 * job.cache,
-            "place": (job.context - 1) % (2 * CONFIG.window),
+            "place": job.place,
             "value_scale": i,
             "of_prompt": 0,
             "gathered": 0,
@@ -163,15 +185,15 @@ def check(jobs: list[Job], seed: int, longest: int = 6, runs: int = 30, **option
         }
         for i, job in appended
     ]
-    found = [unpack(token_layout(CONFIG), item) for item in steps.items["token"]]
+    found = [unpack(token_layout(config), item) for item in steps.items["token"]]
     assert [{**item, "saliency": 0} for item in found] == tokens
     planned = [job.planned(i) for i, job in started]
-    assert [unpack(planned_job(CONFIG), item) for item in steps.items["admitted"]] == planned
+    assert [unpack(planned_job(config), item) for item in steps.items["admitted"]] == planned
     wanted = [
         {"job": job.planned(i), "status": job.status if job.appends else Status.OK}
         for i, job in started
     ]
-    assert [unpack(started_layout(CONFIG), item) for item in steps.items["started"]] == wanted
+    assert [unpack(started_layout(config), item) for item in steps.items["started"]] == wanted
     assert len(steps.seen["tokens_appended"]) == len(appended)
     return steps
 
@@ -201,7 +223,10 @@ def test_places_of_a_ring(seed: int) -> None:
     """The tail begins in one half of the ring, or in the other."""
     window = CONFIG.window
     contexts = [1, window, 2 * window, 2 * window + 1, 3 * window, 3 * window + 1, 4 * window, 256]
-    check([Job(context=c, cache=i % 4) for i, c in enumerate(contexts)], seed, runs=5)
+    jobs = [Job(context=c, cache=i % 4) for i, c in enumerate(contexts)]
+    check(jobs, seed, runs=5)
+    # However many slots there are beside the ring.
+    check([*jobs, Job(mode=Mode.SLOTS, context=2)], seed, runs=5, config=SLOTS)
 
 
 def test_pace(seed: int) -> None:
