@@ -95,7 +95,11 @@ def test_fences() -> None:
 FAULTS = {
     "the fence of the other side": (FENCED, "Mux(side, none[0], none[1])", "none[0] | none[1]"),
     "a fence that changes nothing": (FENCED, "side.eq(~side)", "side.eq(side)"),
-    "the side of another write": (FENCED, "sides[written.p.tag]", "sides[~written.p.tag]"),
+    "the side of another write": (
+        FENCED,
+        "sides.bit_select(written.p.tag, 1)",
+        "sides.bit_select(~written.p.tag, 1)",
+    ),
     "runs of both sides": (PASSED, "completes & (side == of)", "completes"),
     "idle with one side": (IDLE, "none[0] & none[1]", "none[0]"),
 }

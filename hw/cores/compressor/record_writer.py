@@ -173,8 +173,8 @@ class RecordWriter(wiring.Component):
         """Requests and words of the runs; the half that is free again."""
         request, words, written = self.memory.request, self.memory.data, self.memory.written
         run = Signal(runs.output.payload.shape())
-        busy = Array(Signal(name=f"busy_{i}") for i in range(self._tags))
-        sides = Array(Signal(name=f"side_{i}") for i in range(self._tags))
+        #: A bit for each tag: whether it is under way, and the side of its run.
+        busy, sides = Signal(self._tags), Signal(self._tags)
         tag = Signal(range(self._tags))
         next_tag = Signal.like(tag)
         asking, giving = Signal(), Signal()
@@ -187,7 +187,10 @@ class RecordWriter(wiring.Component):
             step.eq(giving & words.ready & (beat == BURST_BEATS - 1)),
             end.eq(step & (number == run.last)),
             take.eq(
-                runs.output.valid & ~busy[next_tag] & (~asking | request.ready) & (~giving | end)
+                runs.output.valid
+                & ~busy.bit_select(next_tag, 1)
+                & (~asking | request.ready)
+                & (~giving | end)
             ),
             runs.output.ready.eq(take),
             read.en.eq(take | step),
@@ -203,8 +206,7 @@ class RecordWriter(wiring.Component):
             m.d.sync += asking.eq(0)
         with m.If(giving & words.ready):
             m.d.sync += [beat.eq(beat + 1), number.eq(number + step), giving.eq(~end)]
-        with m.If(written.valid):
-            m.d.sync += busy[written.p.tag].eq(0)
+        m.d.sync += busy.eq((busy & ~(written.valid << written.p.tag)) | take << next_tag)
         with m.If(take):
             m.d.sync += [
                 run.eq(new),
@@ -212,8 +214,7 @@ class RecordWriter(wiring.Component):
                 giving.eq(1),
                 number.eq(0),
                 tag.eq(next_tag),
-                busy[next_tag].eq(1),
-                sides[next_tag].eq(new.side),
+                sides.eq((sides & ~(1 << next_tag)) | new.side << next_tag),
             ]
         enables = Cat(bit.replicate(ENABLED_BYTES) for bit in read.data.enable)
         m.d.comb += [
@@ -225,7 +226,7 @@ class RecordWriter(wiring.Component):
             words.p.data.eq(read.data.data.word_select(beat, BEAT_BITS)),
             words.p.enable.eq(enables.word_select(beat, BEAT_BYTES)),
             written.ready.eq(1),
-            self._side_of_end.eq(sides[written.p.tag]),
+            self._side_of_end.eq(sides.bit_select(written.p.tag, 1)),
             self.failed.eq(written.valid & written.p.error),
         ]
         sent = Signal(

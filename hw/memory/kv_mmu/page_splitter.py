@@ -1,7 +1,8 @@
 """Cuts requests at the ends of pages and puts their answers together again."""
 
-from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal
 from amaranth.lib import stream, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from hw.config import BURST_BYTES
@@ -80,20 +81,25 @@ class PageSplitter(wiring.Component):
             m.d.sync += second.eq(self.crosses & ~second)
 
         # Per tag, the beats of the first part.
-        before = Array(
-            Signal(BEAT_INDEX_BITS, name=f"before_{tag}") for tag in range(1 << self._tag_bits)
+        m.submodules.before = before = Memory(
+            shape=BEAT_INDEX_BITS, depth=1 << self._tag_bits, init=[]
         )
-        with m.If(self.part.valid & self.part.ready & ~second):
-            m.d.sync += before[request.tag].eq(room * BURST_BEATS)
+        keep, kept = before.write_port(), before.read_port(domain="comb")
         answer = self.answer.payload
         tag = answer.tag[: self._tag_bits]
+        m.d.comb += [
+            keep.en.eq(self.part.valid & self.part.ready & ~second),
+            keep.addr.eq(request.tag),
+            keep.data.eq(room * BURST_BEATS),
+            kept.addr.eq(tag),
+        ]
         m.d.comb += [
             self.answer.ready.eq(1),
             self.response.valid.eq(self.answer.valid),
             self.response.payload.data.eq(answer.data),
             self.response.payload.tag.eq(tag),
             self.response.payload.beat.eq(
-                answer.beat + Mux(answer.tag[self._tag_bits], before[tag], 0)
+                answer.beat + Mux(answer.tag[self._tag_bits], kept.data, 0)
             ),
             self.response.payload.error.eq(answer.error),
         ]

@@ -1,6 +1,6 @@
 """Checked writes: the requests of a writer, their data, and how they ended."""
 
-from amaranth.hdl import Array, Elaboratable, Module, Mux, Signal
+from amaranth.hdl import Elaboratable, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -99,23 +99,25 @@ class WritePath(wiring.Component):
         with m.If(moves):
             m.d.sync += beat.eq(Mux(current.ready, 0, beat + 1))
 
-        # The end of a request is the end of its last part.
-        tags = range(1 << self._tag_bits)
-        two = Array(Signal(name=f"two_{tag}") for tag in tags)
-        failed = Array(Signal(name=f"failed_{tag}") for tag in tags)
+        # The end of a request is the end of its last part. A bit for each tag.
+        tags = 1 << self._tag_bits
+        two, failed = Signal(tags), Signal(tags)
         start = splitter.part.payload.tag[: self._tag_bits]
-        with m.If(request.valid & request.ready & splitter.first):
-            m.d.sync += [two[start].eq(splitter.crosses), failed[start].eq(0)]
+        begins = request.valid & request.ready & splitter.first
         ended = written.valid | ends
         tag = Mux(written.valid, written.payload.tag, refused.payload.tag)[: self._tag_bits]
         error = Mux(written.valid, written.payload.error, 1)
         m.d.comb += written.ready.eq(1)
-        m.d.sync += self.writer.written.valid.eq(ended & ~two[tag])
+        m.d.sync += [
+            two.eq(
+                (two & ~(begins << start | ended << tag)) | (begins & splitter.crosses) << start
+            ),
+            failed.eq((failed & ~(begins << start)) | (ended & error) << tag),
+            self.writer.written.valid.eq(ended & ~two.bit_select(tag, 1)),
+        ]
         with m.If(ended):
             m.d.sync += [
                 self.writer.written.payload.tag.eq(tag),
-                self.writer.written.payload.error.eq(error | failed[tag]),
-                failed[tag].eq(error | failed[tag]),
-                two[tag].eq(0),
+                self.writer.written.payload.error.eq(error | failed.bit_select(tag, 1)),
             ]
         return m

@@ -620,7 +620,7 @@ def test_a_walk_hides_behind_the_data(config: MmuConfig, context: int) -> None:
 #: What goes wrong, and the fault as a change of the source of a unit of the MMU.
 FAULTS: dict[str, tuple[Any, str, str]] = {
     "every error beat is the first": (ErrorAnswers, "Mux(self.refused.ready, 0, beat + 1)", "0"),
-    "the second part keeps its numbers": (PageSplitter, "before[tag], 0)", "0, 0)"),
+    "the second part keeps its numbers": (PageSplitter, "kept.data, 0)", "0, 0)"),
     "the second part goes on in the first page": (PageSplitter, "shift:] + 1)", "shift:] + 0)"),
     "entries are not checked": (TableWalker, "~(claimed & self.match)", "~claimed"),
     "a fault of a page is forgotten": (TableWalker, "m.d.sync += fault.eq(1)", "pass"),
@@ -631,7 +631,7 @@ FAULTS: dict[str, tuple[Any, str, str]] = {
     ),
     "a refused half is forgotten": (
         WritePath,
-        "payload.error.eq(error | failed[tag])",
+        "payload.error.eq(error | failed.bit_select(tag, 1))",
         "payload.error.eq(error)",
     ),
     "the other page's entry is written": (TableEntry, "BURST_BEATS - beat,", "1 + beat,"),
