@@ -58,9 +58,18 @@ def test_speedup(points: list[dict[str, Any]]) -> None:
     assert points[1]["derived"]["bound_of_speedup"] == 2
 
 
-def test_no_speedup_without_its_baseline(points: list[dict[str, Any]]) -> None:
-    alone = {**points[0], "derived": {"required_bytes": 1.0}}
-    assert "speedup_over_dense16" not in with_speedup([alone])[0]["derived"]
+def a_point(mode: str, context: int, cycles: int, required: float) -> dict[str, Any]:
+    """As much of a point as a speed-up needs."""
+    named = {"preset": "tiny", "context": context, "mode": mode}
+    return {**named, "measured": {"cycles": cycles}, "derived": {"required_bytes": required}}
+
+
+def test_speedup_by_hand() -> None:
+    """A context without its baseline has none."""
+    points = [a_point("kvo", 63, 50, 10.0), a_point("dense16", 63, 200, 80.0)]
+    found = with_speedup([*points, a_point("kvo", 40, 50, 10.0)])
+    assert [p["derived"].get("speedup_over_dense16") for p in found] == [4, 1, None]
+    assert [p["derived"].get("bound_of_speedup") for p in found] == [8, 1, None]
 
 
 def test_phases_by_hand() -> None:
@@ -78,6 +87,7 @@ def test_phases_by_hand() -> None:
     }
 
 
+@pytest.mark.slow
 def test_beats_beyond_the_layout_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control: a layout that is not what was read."""
     wrong = {"base keys": 1, "port idle": 1}

@@ -244,6 +244,7 @@ def test_failed_or_missing_cocotb_test_is_an_error(
         run(made, "driver_for_counter", directory=tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_waves_are_recorded(play: Play) -> None:
     missing = missing_packages("waves")
     if missing:
