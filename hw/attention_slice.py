@@ -33,11 +33,6 @@ def slice_streams(config: MmuConfig) -> JobStreams:
     )
 
 
-#: Of each writer of a core that writes. The DRAM controller collects 32 bursts before it writes, so
-#: more than that many writes must be able to wait there.
-_CORE_WRITE_TAG_BITS = 6
-
-
 class AttentionSlice(wiring.Component):
     """Takes jobs that name a sequence, reads its pages, gives attention outputs.
 
@@ -71,9 +66,7 @@ class AttentionSlice(wiring.Component):
         self._core: AttentionCore | DecodeCore
         clients, events, write_tags = [], {}, WRITE_TAG_BITS
         if config.writes:
-            self._core = DecodeCore(
-                config.attention, write_tag_bits=_CORE_WRITE_TAG_BITS, staging=True
-            )
+            self._core = DecodeCore(config.attention, staging=True)
             write_tags = len(self._core.memory_write.request.payload.tag)
             events["writing"] = self._core.events
             staging_tags = len(self._core.prompt_memory.request.payload.tag)
