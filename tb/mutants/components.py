@@ -582,8 +582,8 @@ COMPONENT_FAULTS: tuple[ComponentFault, ...] = (
     ),
     ComponentFault(
         name="closer-half-of-the-ring",
-        module=f"{_CLOSER}.window_closer",
-        unit="WindowCloser",
+        module=f"{_CLOSER}.window_places",
+        unit="WindowPlaces",
         kind="stuck at 0",
         description="every window is read from the first half of the ring",
         old="Mux(number[0], half, 0)",
