@@ -184,5 +184,5 @@ def test_a_fork_that_does_not_wait_is_found() -> None:
         fork(m, source, *sinks)
         m.d.comb += source.ready.eq(sinks[0].ready)
 
-    with pytest.raises(Hang, match="'output_0' gave [0-9]+ of 40 items"):
+    with pytest.raises(Hang, match=r"'output_0' gave [0-9]+ of 40 items"):
         check_fork(2, faulty, 0.5, 1)

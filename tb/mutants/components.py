@@ -375,8 +375,8 @@ COMPONENT_FAULTS: tuple[ComponentFault, ...] = (
         unit="LargestMask",
         kind="off by one",
         description="of equal sizes one more is kept",
-        old="here & (after <= left)",
-        new="here & (after <= left + 1)",
+        old="one & (count < left)",
+        new="one & (count <= left)",
         killed_by=_MASK,
     ),
     ComponentFault(
