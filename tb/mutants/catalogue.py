@@ -308,10 +308,10 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="collector-low-plane",
         module="collector",
-        kind="sign",
-        description="the low bytes of a tail value are subtracted",
-        statement="assign <joined> = $signed(<high> ) + $signed(bytes_1_1)",
-        faulty="$signed(<high> ) - $signed(bytes_1_1)",
+        kind="stuck at 0",
+        description="the low bytes of a tail value carry nothing into the high bytes",
+        statement="assign carried_1_1 = <low> [22:0]",
+        faulty="23'h000000",
         killed_by=_FUSED,
     ),
     Fault(
