@@ -309,9 +309,9 @@ FAULTS: tuple[Fault, ...] = (
         name="collector-low-plane",
         module="collector",
         kind="stuck at 0",
-        description="the low bytes of a tail value carry nothing into the high bytes",
-        statement="assign carried_1_1 = <low> [22:0]",
-        faulty="23'h000000",
+        description="the low bytes of a tail value add nothing to the lower half of the high bytes",
+        statement="assign <sum> = { bytes_1_5[11:0], 1'h0 } + { <low> [11:0], 1'h0 }",
+        faulty="{ bytes_1_5[11:0], 1'h0 }",
         killed_by=_FUSED,
     ),
     Fault(
