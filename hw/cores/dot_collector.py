@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.arithmetic import add_by_halves, shift_right_half_up
+from hw.arithmetic import shift_right_half_up
 from hw.config import BEAT_BYTES, DIGITS, AttentionConfig
 from hw.constants import DENSE_KEY_SHIFT, DOT_BITS, QUERY_MAX
 from hw.cores.lanes import LANES, lanes_layout, second_sum_bits
@@ -218,14 +218,5 @@ class DotCollector(wiring.Component):
             # 8-bit codes are high bytes above low bytes of 0.
             narrow = [*stored[: LANES - channels], *fresh]
             for i in range(LANES):
-                # The low bytes only reach the bits above their own by what they carry.
-                upper_bits = signed(len(v[row][i]) - 8)
-                upper = Signal(upper_bits, name=f"upper_{row}_{i}")
-                carried = Signal(upper_bits, name=f"carried_{row}_{i}")
-                joined = add_by_halves(m, upper, carried, Const(0, 1))
-                m.d.comb += [
-                    upper.eq(high[i]),
-                    carried.eq(low[i] >> 8),
-                    v[row][i].eq(Mux(wide, Cat(low[i][:8], joined), Cat(Const(0, 8), narrow[i]))),
-                ]
+                m.d.comb += v[row][i].eq(Mux(wide, (high[i] << 8) + low[i], narrow[i] << 8))
         return final

@@ -308,10 +308,10 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="collector-low-plane",
         module="collector",
-        kind="stuck at 0",
-        description="the low bytes of a tail value add nothing to the lower half of the high bytes",
-        statement="assign <sum> = { bytes_1_5[11:0], 1'h0 } + { <low> [11:0], 1'h0 }",
-        faulty="{ bytes_1_5[11:0], 1'h0 }",
+        kind="sign",
+        description="the low bytes of a tail value are subtracted",
+        statement="assign <joined> = $signed(<high> ) + $signed(bytes_1_1)",
+        faulty="$signed(<high> ) - $signed(bytes_1_1)",
         killed_by=_FUSED,
     ),
     Fault(
