@@ -1,5 +1,8 @@
 """Small stream parts that every unit may use."""
 
+from functools import reduce
+from operator import and_
+
 from amaranth.hdl import Module, Shape, ShapeLike
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
@@ -89,3 +92,14 @@ class StreamFIFO(wiring.Component):
             queue.r_en.eq(self.output.ready),
         ]
         return m
+
+
+def fork(m: Module, source: stream.Interface, *sinks: stream.Interface) -> None:
+    """Move an item of ``source`` in the cycle in which all of ``sinks`` take it: no latency.
+
+    Payloads are the caller's to connect. A sink's ``ready`` must not follow from its ``valid``.
+    """
+    for sink in sinks:
+        others = [other.ready for other in sinks if other is not sink]
+        m.d.comb += sink.valid.eq(reduce(and_, others, source.valid))
+    m.d.comb += source.ready.eq(reduce(and_, [sink.ready for sink in sinks]))

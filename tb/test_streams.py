@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import pytest
 from amaranth.hdl import Module
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.streams import StreamFIFO, StreamRegister
+from hw.streams import StreamFIFO, StreamRegister, fork
 from tb.cores.side_by_side import SideBySide
 from tb.harness import Hang, Run, simulate
+from tb.harness.stepped import Neighbours
+from tb.harness.stepped import play as step
 
 SHAPE = data.StructLayout({"low": 5, "high": 14})
 WIDTH = 19
@@ -125,3 +129,60 @@ def test_capacity() -> None:
         play({name: [0, *each] for name, each in items.items()}, shut=True, max_cycles=200)
     for name, size in CAPACITY.items():
         assert f"{name}__input' took {size} of {size + 1} items" in str(caught.value)
+
+
+class Forked(wiring.Component):
+    """A stream that forks to as many outputs as wanted, each behind a register."""
+
+    def __init__(self, outputs: int, fork: Callable[..., None]) -> None:
+        self._fork = fork
+        self._names = [f"output_{i}" for i in range(outputs)]
+        names = dict.fromkeys(self._names, Out(stream.Signature(WIDTH)))
+        super().__init__({"input": In(stream.Signature(WIDTH)), **names})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        sinks = []
+        for name in self._names:
+            m.submodules[name] = register = StreamRegister(WIDTH)
+            m.d.comb += register.input.payload.eq(self.input.payload)
+            wiring.connect(m, register.output, wiring.flipped(getattr(self, name)))
+            sinks.append(register.input)
+        self._fork(m, self.input, *sinks)
+        return m
+
+
+def check_fork(outputs: int, fork: Callable[..., None], stall: Any, seed: int) -> None:
+    """Every output gets every item, once, in order; without stalls one a cycle."""
+    items = random_items(random.Random(seed), 40)
+    names = [f"output_{i}" for i in range(outputs)]
+    unit = Forked(outputs, fork)
+    steps = step(
+        unit,
+        lambda: Neighbours({"input": items}),
+        dict.fromkeys(names, len(items)),
+        stall=stall,
+        seed=seed,
+        reset_at=9,
+    )
+    for name in names:
+        assert steps.items[name] == items
+    if not stall:
+        assert steps.cycles_of["input"] == list(range(1, len(items) + 1))
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.5, {"output_0": 0.9, "input": 0.2}], ids=str)
+@pytest.mark.parametrize("outputs", [1, 2, 3])
+def test_fork(outputs: int, stall: Any, seed: int) -> None:
+    check_fork(outputs, fork, stall, seed)
+
+
+def test_a_fork_that_does_not_wait_is_found() -> None:
+    """Negative control: the source waits for the first sink only."""
+
+    def faulty(m: Module, source: Any, *sinks: Any) -> None:
+        fork(m, source, *sinks)
+        m.d.comb += source.ready.eq(sinks[0].ready)
+
+    with pytest.raises(Hang, match=r"'output_0' gave [0-9]+ of 40 items"):
+        check_fork(2, faulty, 0.5, 1)

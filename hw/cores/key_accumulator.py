@@ -1,10 +1,10 @@
 """Scaled dot products of the groups become the key sum of a token."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.arithmetic import saturate
+from hw.arithmetic import add_by_halves, saturate
 from hw.config import AttentionConfig
 from hw.constants import KEY_SUM_BITS, SCALED_BITS
 from hw.cores.payloads import key_sums, key_tag
@@ -78,9 +78,12 @@ class KeyAccumulator(wiring.Component):
                 m.d.sync += [out.valid.eq(1), out.payload.key.eq(key)]
         for row in range(config.rows):
             total = Signal(signed(wide_bits), name=f"total_{row}")
-            m.d.comb += total.eq(
-                scaled.payload.y[row] + Mux(empty, Mux(is_delta, start[row], 0), partial[row])
-            )
+            new, before = Signal.like(total), Signal.like(total)
+            m.d.comb += [
+                new.eq(scaled.payload.y[row]),
+                before.eq(Mux(empty, Mux(is_delta, start[row], 0), partial[row])),
+                total.eq(add_by_halves(m, new, before, Const(0, 1))),
+            ]
             with m.If(take):
                 m.d.sync += partial[row].eq(total)
                 with m.If(key.key_end):

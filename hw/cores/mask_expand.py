@@ -1,8 +1,10 @@
 """Mask expansion: packed codes of the kept channels become one code per channel."""
 
-from amaranth.hdl import Array, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Const, Module, Mux
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+
+from hw.arithmetic import counts_before
 
 
 class MaskExpand(wiring.Component):
@@ -48,12 +50,9 @@ class MaskExpand(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        # Saturates at ``keep``, so that an overfull mask reads the zero behind the last code.
-        rank: Value = Const(0, range(self._keep + 1))
+        ranks = counts_before(m, self.mask)
+        # An overfull mask reads the zero behind the last code.
         codes = Array([self.codes[k] for k in range(self._keep)] + [Const(0)])
         for channel, kept in enumerate(self.mask):
-            m.d.comb += self.expanded[channel].eq(Mux(kept, codes[rank], 0))
-            following = Signal(range(self._keep + 1), name=f"rank_{channel + 1}")
-            m.d.comb += following.eq(rank + (kept & (rank != self._keep)))
-            rank = following
+            m.d.comb += self.expanded[channel].eq(Mux(kept, codes[ranks[channel]], 0))
         return m

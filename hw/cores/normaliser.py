@@ -1,10 +1,10 @@
 """Division of the accumulators by the softmax sum (docs/contracts.md, section 4, last rows)."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.arithmetic import saturate, shift_right_half_up
+from hw.arithmetic import add_by_halves, saturate, shift_right_half_up
 from hw.config import AttentionConfig
 from hw.constants import OUTPUT_BITS, OUTPUT_FRACTION
 from hw.cores.lanes import LANES
@@ -74,7 +74,11 @@ class Normaliser(wiring.Component):
         mean_bits = (config.value_step_ratio << config.value_magnitude_bits).bit_length()
         shifted = Signal(signed(1 + mean_bits + MANTISSA_BITS + _SHIFT_LEAD))
         factor = Signal(QUOTIENT_BITS)
-        product = Signal(signed(len(shifted) + QUOTIENT_BITS))
+        # Fraction bits of the product that the output does not keep: the product of the bits below
+        # is made beside that of the others, and added without them.
+        dropped = config.reciprocal_fraction + _SHIFT_LEAD - OUTPUT_FRACTION
+        below = Signal(dropped + QUOTIENT_BITS)
+        above = Signal(signed(len(shifted) - dropped + QUOTIENT_BITS))
         valid, final = Signal(2), Signal(2)
         output, advance = self.output, Signal()
         start = self.accumulator.valid & have
@@ -97,9 +101,10 @@ class Normaliser(wiring.Component):
             with m.If(item_end):
                 m.d.sync += item.eq(Mux(item == config.head_dim // LANES - 1, 0, item + 1))
         gathered = Signal(OUTPUT_BITS * (LANES - 1))
-        # Fraction bits of the product that the output does not keep.
-        dropped = config.reciprocal_fraction + _SHIFT_LEAD - OUTPUT_FRACTION
-        result = saturate(shift_right_half_up(product, Const(dropped)), OUTPUT_BITS)
+        carried = Signal.like(above)
+        m.d.comb += carried.eq(below[dropped:])
+        mean = add_by_halves(m, above, carried, below[dropped - 1]).as_signed()
+        result = saturate(mean, OUTPUT_BITS)
         with m.If(output.ready):
             m.d.sync += output.valid.eq(0)
         with m.If(advance):
@@ -110,7 +115,8 @@ class Normaliser(wiring.Component):
                 shifted.eq(shift_right_half_up(value, row_shift)),
                 # The next row may start, with another reciprocal, before this product is made.
                 factor.eq(reciprocal),
-                product.eq(shifted * factor),
+                below.eq(shifted[:dropped] * factor),
+                above.eq(shifted[dropped:].as_signed() * factor),
             ]
             with m.If(valid[1]):
                 m.d.sync += gathered.eq(Cat(gathered, result)[OUTPUT_BITS:])

@@ -1,6 +1,6 @@
 """The scale bank: FP16 scales and minima turn sums into fixed point (docs/contracts.md)."""
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Module, Mux, ShapeLike, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -16,10 +16,10 @@ _MOST_SHIFT = 30
 
 
 class ScaleBank(wiring.Component):
-    """``scale * a + minimum * b`` of all lanes. Latency 3 cycles, throughput 1 item per cycle.
+    """``scale * a + minimum * b`` of all lanes. Latency 4 cycles, throughput 1 item per cycle.
 
-    Three registered stages: multiply; shift; add and saturate. A stage moves on when the next one
-    is empty or moves on itself.
+    Four registered stages: take, as the sums come from adders of their own; multiply; shift; add
+    and saturate. A stage moves on when the next one is empty or moves on itself.
 
     A product is shifted left by E - 1 (0 to 30) and then right by 16 with rounding: the same as
     ``rhu(x, 17 - E)`` for every E, and the 15 bits below the rounding bit are never built. Widths:
@@ -76,37 +76,55 @@ class ScaleBank(wiring.Component):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        valid = Signal(2)
+        valid = Signal(3)
         move_scaled = ~self.scaled.valid | self.scaled.ready
-        move_shifted = ~valid[1] | move_scaled
-        move_products = ~valid[0] | move_shifted
-        m.d.comb += self.sums.ready.eq(move_products)
-        tags = [Signal.like(self.scaled.p.tag, name=f"tag_{stage}") for stage in range(2)]
-        with m.If(move_products):
+        move_shifted = ~valid[2] | move_scaled
+        move_products = ~valid[1] | move_shifted
+        move_taken = ~valid[0] | move_products
+        m.d.comb += self.sums.ready.eq(move_taken)
+        tags = [Signal.like(self.scaled.p.tag, name=f"tag_{stage}") for stage in range(3)]
+        with m.If(move_taken):
             m.d.sync += [valid[0].eq(self.sums.valid), tags[0].eq(self.sums.p.tag)]
-        with m.If(move_shifted):
+        with m.If(move_products):
             m.d.sync += [valid[1].eq(valid[0]), tags[1].eq(tags[0])]
+        with m.If(move_shifted):
+            m.d.sync += [valid[2].eq(valid[1]), tags[2].eq(tags[1])]
         with m.If(move_scaled):
-            m.d.sync += [self.scaled.valid.eq(valid[1]), self.scaled.p.tag.eq(tags[1])]
+            m.d.sync += [self.scaled.valid.eq(valid[2]), self.scaled.p.tag.eq(tags[2])]
         moves = (move_products, move_shifted)
+
+        def taken(value: Value, shape: ShapeLike, name: str) -> Signal:
+            held = Signal(shape, name=f"taken_{name}")
+            with m.If(move_taken):
+                m.d.sync += held.eq(value)
+            return held
+
         for lane in range(self._lanes):
             scale = fp16(self.sums.p.scale[lane])
             minimum = fp16(self.sums.p.minimum[lane])
-            signed_minimum = Mux(minimum.sign, -minimum.mantissa, minimum.mantissa)
+            mantissas = (
+                taken(scale.mantissa, _MANTISSA_BITS, f"scale_{lane}"),
+                taken(
+                    Mux(minimum.sign, -minimum.mantissa, minimum.mantissa),
+                    signed(_MANTISSA_BITS + 1),
+                    f"minimum_{lane}",
+                ),
+            )
             shifts = []
             for name, number in (("scale", scale), ("minimum", minimum)):
-                shifts.append(Signal(range(_MOST_SHIFT + 1), name=f"{name}_shift_{lane}"))
+                shift = taken(number.exponent - 1, range(_MOST_SHIFT + 1), f"{name}_shift_{lane}")
+                shifts.append(Signal.like(shift, name=f"{name}_shift_{lane}"))
                 with m.If(move_products):
-                    m.d.sync += shifts[-1].eq(number.exponent - 1)
+                    m.d.sync += shifts[-1].eq(shift)
             for row in range(self._rows):
                 sums = self.sums.p.lane[row][lane]
-                a = sums.a[: self._a_bits[lane]].as_signed()
-                b = sums.b[: self._b_bits].as_signed()
+                a_bits = self._a_bits[lane]
+                a = taken(sums.a[:a_bits], signed(a_bits), f"a_{row}_{lane}")
+                b = taken(sums.b[: self._b_bits], signed(self._b_bits), f"b_{row}_{lane}")
                 terms = [
                     _shifted(m, moves, x, mantissa, shift, f"{name}_{row}_{lane}")
-                    for name, x, mantissa, shift in (
-                        ("a", a, scale.mantissa, shifts[0]),
-                        ("b", b, signed_minimum, shifts[1]),
+                    for name, x, mantissa, shift in zip(
+                        "ab", (a, b), mantissas, shifts, strict=True
                     )
                 ]
                 # Half up: the bit below the last one is the carry.

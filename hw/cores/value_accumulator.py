@@ -4,7 +4,7 @@ from amaranth.hdl import Array, Module, Mux, Signal, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.arithmetic import shift_right_half_up
+from hw.arithmetic import add_by_halves, shift_right
 from hw.config import AttentionConfig
 from hw.cores.lanes import LANES
 from hw.cores.payloads import contribution
@@ -18,6 +18,8 @@ class ValueAccumulator(wiring.Component):
     the other is read out, row after row, an item a cycle: ``rows * head_dim / 4 + 1`` cycles a job.
     A job's first contribution waits until its bank is empty again. A unit visits each quad once, so
     a quad is never read again before it is written (head_dim / 4 > 2 cycles of read, add, write).
+
+    Of ``maximum_shift`` and ``unit_shift`` of a row one is 0: the larger maximum stays.
 
     No overflow: see ``accumulator_bits`` in docs/contracts.md, section 4.
 
@@ -87,12 +89,15 @@ class ValueAccumulator(wiring.Component):
         for row in range(config.rows):
             for lane in range(LANES):
                 old = Signal(signed(config.accumulator_bits), name=f"old_{row}_{lane}")
+                new, more = Signal.like(old), Signal.like(old)
+                moved, half = shift_right(old, held.maximum_shift[row])
+                added, other_half = shift_right(held.y[row][lane], held.unit_shift[row])
                 m.d.comb += [
                     old.eq(Mux(held.first, 0, read_word[row][lane])),
-                    updated[row][lane].eq(
-                        shift_right_half_up(old, held.maximum_shift[row])
-                        + shift_right_half_up(held.y[row][lane], held.unit_shift[row])
-                    ),
+                    new.eq(moved),
+                    more.eq(added),
+                    # What is not shifted is not rounded.
+                    updated[row][lane].eq(add_by_halves(m, new, more, half | other_half)),
                 ]
         for bank, write in enumerate(writes):
             m.d.comb += [

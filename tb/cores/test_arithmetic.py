@@ -29,10 +29,13 @@ def as_float(sign: int, mantissa: int, exponent: int) -> float:
 
 
 def evaluate(
-    inputs: list[Signal], outputs: list[Any], cases: Sequence[tuple[int, ...]]
+    inputs: list[Signal],
+    outputs: list[Any],
+    cases: Sequence[tuple[int, ...]],
+    m: Module | None = None,
 ) -> list[Any]:
-    """Values of the combinational ``outputs`` for every case of values of ``inputs``."""
-    m = Module()
+    """Values of the combinational ``outputs``, perhaps of ``m``, for every case of ``inputs``."""
+    m = m or Module()
     probes = [Signal(output.shape(), name=f"output_{i}") for i, output in enumerate(outputs)]
     m.d.comb += [probe.eq(output) for probe, output in zip(probes, outputs, strict=True)]
     found = []
@@ -144,3 +147,57 @@ def test_twin_saturate(bits: int) -> None:
     edge = 1 << (bits - 1)
     values = [v + d for v in (-edge, 0, edge - 1, 1 << 60, -(1 << 60)) for d in (-1, 0, 1)]
     assert saturate(torch.tensor(values), bits).tolist() == [clamp(v, bits) for v in values]
+
+
+@pytest.mark.parametrize("width", [2, 3, 44, 57])
+def test_rtl_add_by_halves(width: int, seed: int) -> None:
+    rng = random.Random(seed)
+    m, a, b, carry = Module(), Signal(width), Signal(width), Signal()
+    top = (1 << width) - 1
+    half = (1 << (width + 1) // 2) - 1
+    corners = [0, 1, half, half + 1, top - half, top]
+    cases = [(x & top, y & top, c) for x in corners for y in corners for c in (0, 1)]
+    cases += [(rng.getrandbits(width), rng.getrandbits(width), c) for c in (0, 1) * 40]
+    found = evaluate([a, b, carry], [arithmetic.add_by_halves(m, a, b, carry)], cases, m)
+    assert found == [((x + y + c) & top,) for x, y, c in cases]
+
+
+def test_rtl_less_fp16(seed: int) -> None:
+    rng = random.Random(seed)
+    m, x, bits = Module(), Signal(signed(43)), Signal(16)
+    limit = (1 << 42) - 1
+    sizes = [0, 1, 1023, 1024, 0x7BFF, *(rng.randrange(0x7C00) for _ in range(40))]
+    cases = [
+        (number, sign << 15 | size)
+        for size in sizes
+        for sign in (0, 1)
+        for number in (-limit - 1, limit, 0, rng.randint(-limit, limit))
+    ]
+    found = evaluate([x, bits], [arithmetic.less_fp16(m, x, bits)], cases, m)
+    halves = (numpy.uint16(pattern).view(numpy.float16) for _, pattern in cases)
+    exact = [int(Fraction(float(half)) * 2**24) for half in halves]
+    assert found == [(n - f,) for (n, _), f in zip(cases, exact, strict=True)]
+
+
+@pytest.mark.parametrize("shape", [signed(20), unsigned(20)], ids=str)
+def test_rtl_shift_right(shape: Any, seed: int) -> None:
+    rng = random.Random(seed)
+    value, shift = Signal(shape), Signal(5)
+    low = -(1 << 19) if shape.signed else 0
+    numbers = [low, low + (1 << 20) - 1, 0, 1, *(low + rng.getrandbits(20) for _ in range(12))]
+    cases = [(number, by) for number in numbers for by in range(32)]
+    found = evaluate([value, shift], list(arithmetic.shift_right(value, shift)), cases)
+    for (number, by), (down, up) in zip(cases, found, strict=True):
+        assert down == number >> by
+        assert down + up == half_up(number, by)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 7, 8, 28])
+def test_rtl_counts_before(width: int, seed: int) -> None:
+    rng = random.Random(seed)
+    m, bits = Module(), Signal(width)
+    cases = [(mask,) for mask in ([*range(1 << width)] if width < 8 else [0, (1 << width) - 1])]
+    cases += [(rng.getrandbits(width),) for _ in range(40)]
+    found = evaluate([bits], arithmetic.counts_before(m, bits), cases, m)
+    for (mask,), counts in zip(cases, found, strict=True):
+        assert counts == tuple((mask & (1 << i) - 1).bit_count() for i in range(width + 1))

@@ -20,7 +20,7 @@ from hw.cores.scale_bank import ScaleBank
 from tb.harness import Run, Stall, pack, simulate, unpack
 
 TAG_BITS = 5
-LATENCY = 3
+LATENCY = 4
 CONFIGS = {
     "tiny": preset("tiny"),
     "lm": preset("lm"),

@@ -405,8 +405,8 @@ COMPONENT_FAULTS: tuple[ComponentFault, ...] = (
         unit="LargestMask",
         kind="off by one",
         description="of equal sizes one more is kept",
-        old="here & (after <= left)",
-        new="here & (after <= left + 1)",
+        old="one & (count < left)",
+        new="one & (count <= left)",
         killed_by=_MASK,
     ),
     ComponentFault(
@@ -612,8 +612,8 @@ COMPONENT_FAULTS: tuple[ComponentFault, ...] = (
     ),
     ComponentFault(
         name="closer-half-of-the-ring",
-        module=f"{_CLOSER}.window_closer",
-        unit="WindowCloser",
+        module=f"{_CLOSER}.window_places",
+        unit="WindowPlaces",
         kind="stuck at 0",
         description="every window is read from the first half of the ring",
         old="Mux(number[0], half, 0)",

@@ -6,26 +6,20 @@ from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.config import BURST_BYTES, AttentionConfig
+from hw.config import AttentionConfig
 from hw.cores.compressor.chunk_order import ChunkOrder
 from hw.cores.compressor.header_reader import HeaderReader
 from hw.cores.compressor.key_closer import KeyCloser
-from hw.cores.compressor.payloads import (
-    ANSWER,
-    BURST_ADDRESS_BITS,
-    WORD_ADDRESS_BITS,
-    WORD_BITS,
-    window_count,
-    window_layout,
-)
+from hw.cores.compressor.payloads import ANSWER, window_count, window_layout
 from hw.cores.compressor.read_plan import ReadPlan, Section
 from hw.cores.compressor.record_writer import RecordWriter
 from hw.cores.compressor.value_closer import ValueCloser
+from hw.cores.compressor.window_places import BURST_SHIFT, WindowPlaces
 from hw.counters import Counter
-from hw.formats import KVFormat, Status
+from hw.formats import Status
 from hw.memory.fetch import Fetch
 from hw.memory.port import memory_port, write_port
-from hw.streams import StreamFIFO
+from hw.streams import StreamFIFO, fork
 
 LANES = (4, 8)
 WRITE_TAG_BITS = (2, 3, 4, 5, 6)
@@ -35,7 +29,6 @@ _TAGS, _REORDER_BEATS = 8, 128
 _SEGMENTS = 16
 #: Bursts of a run of written bursts, and of all runs of a value group that grow.
 _RUN, _RUNS = 8, 32
-_BURST_SHIFT = (BURST_BYTES - 1).bit_length()
 
 
 def reading_config(config: AttentionConfig) -> AttentionConfig:
@@ -139,12 +132,10 @@ class WindowCloser(wiring.Component):
 
         # A segment is asked for, and what it is goes ahead of its beats.
         planned = plan.segments
+        fork(m, planned, fetch.segments, sections.input)
         m.d.comb += [
             fetch.segments.payload.eq(planned.p.segment),
-            fetch.segments.valid.eq(planned.valid & sections.input.ready),
             sections.input.payload.eq(planned.p.section),
-            sections.input.valid.eq(planned.valid & fetch.segments.ready),
-            planned.ready.eq(sections.input.ready & fetch.segments.ready),
         ]
         beats, section = fetch.beats, sections.output
         ready: Value = Const(0, 1)
@@ -201,7 +192,16 @@ class WindowCloser(wiring.Component):
         sources = (keys.base_bursts, keys.delta_bursts, values.scale_bursts, values.record_bursts)
         written = Signal(len(sources))
         start = Signal()
-        self._place(m, window)
+        m.submodules.places = places = WindowPlaces(self._config)
+        m.d.comb += [
+            places.window.eq(window),
+            self._plan.address.eq(places.tail),
+            keys.base_pairs.eq(places.base_pairs),
+            keys.base_codes.eq(places.base_codes),
+            keys.deltas.eq(places.deltas),
+            values.scale_address.eq(places.scales),
+            values.records.eq(places.records),
+        ]
         m.d.comb += [unit.start.eq(start) for unit in (self._plan, keys, values)]
         for i, source in enumerate(sources):
             with m.If(source.valid & source.ready & source.p.last):
@@ -212,7 +212,7 @@ class WindowCloser(wiring.Component):
             m.d.sync += not_finite.eq(1)
 
         aligned = ~(window.base_address | window.chunk_address | window.tail_address)[
-            :_BURST_SHIFT
+            :BURST_SHIFT
         ].any()
         m.d.comb += self.answer.p.status.eq(status)
         with m.FSM():
@@ -251,45 +251,3 @@ class WindowCloser(wiring.Component):
                 m.d.comb += self.answer.valid.eq(1)
                 with m.If(self.answer.ready):
                     m.next = "WINDOW"
-
-    def _place(self, m: Module, window: Value) -> None:
-        """Addresses of what the window reads and writes, a cycle after it came."""
-        config, layout = self._config, KVFormat(self._config)
-        chunks = config.window // config.chunk
-        groups = config.window // config.value_group
-        number = window.window
-
-        def register(value: Value, bits: int) -> Signal:
-            held = Signal(bits, name="place")
-            m.d.sync += held.eq(value)
-            return held
-
-        # Windows that share a base key block, or blocks of a window.
-        sharing = max(1, config.chunk // chunks)
-        shift = (sharing - 1).bit_length()
-        block = (number >> shift) * max(1, chunks // config.chunk)
-        first_key = (number & (sharing - 1)) * chunks
-        base = (window.base_address >> 2) + block * (layout.base_block_bytes * 8 // WORD_BITS)
-        key_words = config.head_dim * config.key_bits // WORD_BITS
-        code_words = layout.key_scale_bytes * 8 // WORD_BITS
-        half = chunks * layout.tail_block_bytes // BURST_BYTES
-        tail = (window.tail_address >> _BURST_SHIFT) + Mux(number[0], half, 0)
-        group = (window.chunk_address >> _BURST_SHIFT) + number * (
-            groups * layout.group_bytes // BURST_BYTES
-        )
-        scales = layout.value_scale_bytes // BURST_BYTES
-        deltas = layout.delta_bytes // BURST_BYTES
-        base_place = register(base, WORD_ADDRESS_BITS)
-        group_place = register(group, BURST_ADDRESS_BITS)
-        m.d.comb += [
-            self._plan.address.eq(register(tail, BURST_ADDRESS_BITS)),
-            self._keys.base_pairs.eq(
-                base_place + register(first_key * config.groups, WORD_ADDRESS_BITS)
-            ),
-            self._keys.base_codes.eq(
-                base_place + register(first_key * key_words + code_words, WORD_ADDRESS_BITS)
-            ),
-            self._keys.deltas.eq(group_place + scales),
-            self._values.scale_address.eq(group_place),
-            self._values.records.eq(group_place + scales + deltas),
-        ]

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.arithmetic import fixed_of_fp16, fp16
+from hw.arithmetic import fp16, less_fp16
 from hw.constants import FIXED_BITS
 from hw.formats import FP16_BITS
 
@@ -86,7 +86,7 @@ class CodeDivider(wiring.Component):
         bits = self._bits
         scale = fp16(self.scale)
         # A number below the minimum, which rounding of the minimum makes, has the code 0.
-        distance = self.x - fixed_of_fp16(self.minimum)
+        distance = less_fp16(m, self.x, self.minimum)
         distance = self._register(m, Mux(distance < 0, 0, distance)[:-1])
         mantissa = self._register(m, scale.mantissa)
         shift = self._register(m, (scale.exponent - 1)[:5])

@@ -1,9 +1,10 @@
 """Scale and minimum of a quantisation group from its range."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.arithmetic import add_by_halves
 from hw.constants import FIXED_BITS, SCALE_FLOOR
 from hw.cores.quantiser.fp16_rounder import SIZE_BITS, Fp16Rounder
 from hw.formats import FP16_BITS
@@ -62,7 +63,10 @@ class GroupParameters(wiring.Component):
         remainder = Signal(self._bits)
         minimum = Signal(FP16_BITS)
         cycle = Signal(range(_CYCLES))
-        low = self.range.p.low
+        low, high = self.range.p.low, self.range.p.high
+        size, negative = Signal(FIXED_BITS), low[-1]
+        zero = Const(0, FIXED_BITS)
+        m.d.comb += size.eq(add_by_halves(m, low ^ negative.replicate(FIXED_BITS), zero, negative))
 
         digits, after = self._divide(m, number[-_BITS_A_CYCLE:], remainder)
         m.d.comb += [
@@ -73,11 +77,11 @@ class GroupParameters(wiring.Component):
             with m.State("RANGE"):
                 m.d.comb += [
                     self.range.ready.eq(1),
-                    rounder.size.eq(abs(low) << 1),
-                    rounder.negative.eq(low < 0),
+                    rounder.size.eq(size << 1),
+                    rounder.negative.eq(negative),
                 ]
                 m.d.sync += [
-                    number.eq((self.range.p.high - low) << 1),
+                    number.eq(add_by_halves(m, high, ~low, Const(1, 1)) << 1),
                     remainder.eq(0),
                     cycle.eq(0),
                 ]

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.arithmetic import fixed_of_fp16
+from hw.arithmetic import add_by_halves, counts_before, fixed_size, fp16
 from hw.constants import FIXED_BITS
 from hw.formats import FP16_BITS
 
@@ -84,23 +84,23 @@ class LargestMask(wiring.Component):
 
         upper, lower = ends >= 0, ends <= 0
         # How many of this size have a lower index, and this one: of each index.
-        rank = Const(0, 1)
-        now = []
-        for i in self._places:
-            here = ((codes[i] == high) & upper) | ((codes[i] == low) & lower)
-            after = Signal(range(len(self._places) + 1), name=f"rank_{i}")
-            m.d.comb += after.eq(rank + here)
-            now.append((i, here & (after <= left)))
-            rank = after
-        enough = rank >= left
+        here = [((codes[i] == high) & upper) | ((codes[i] == low) & lower) for i in self._places]
+        counts = counts_before(m, Cat(*here))
+        now = [one & (count < left) for one, count in zip(here, counts[:-1], strict=True)]
+        found = counts[-1]
         chosen = Signal.like(kept)
-        m.d.comb += [chosen[i].eq(one) for i, one in now]
+        m.d.comb += [chosen[i].eq(one) for i, one in zip(self._places, now, strict=True)]
 
-        scale, minimum = self.codes.p.scale, fixed_of_fp16(self.codes.p.minimum)
-        scale_fixed = Signal(FIXED_BITS - 1)
+        # Twice the minimum and the whole range; then one scale less, or more.
+        scale, minimum = fp16(self.codes.p.scale), fp16(self.codes.p.minimum)
+        whole, twice, change = (Signal.like(ends) for _ in range(3))
+        steps = (scale.mantissa << self._bits) - scale.mantissa
+        size = fixed_size(minimum) << 1
         m.d.comb += [
-            scale_fixed.eq(fixed_of_fp16(Cat(scale[:15], Const(0, 1)))),
             self.mask.payload.eq(kept),
+            whole.eq(steps << (scale.exponent - 1)[:5]),
+            twice.eq(size ^ minimum.sign.replicate(len(ends))),
+            change.eq(Mux(upper & lower, 0, step ^ upper.replicate(len(ends)))),
         ]
         with m.FSM():
             with m.State("CODES"):
@@ -111,20 +111,20 @@ class LargestMask(wiring.Component):
                     left.eq(self._keep),
                     low.eq(0),
                     high.eq(-1),
-                    step.eq(scale_fixed),
-                    ends.eq((minimum << 1) + (scale_fixed << self._bits) - scale_fixed),
+                    step.eq(fixed_size(scale)),
+                    ends.eq(add_by_halves(m, whole, twice, minimum.sign)),
                 ]
                 with m.If(self.codes.valid):
                     m.next = "SIZES"
             with m.State("SIZES"):
                 m.d.sync += [
                     kept.eq(kept | chosen),
-                    left.eq(left - rank),
+                    left.eq(left - found),
                     low.eq(low + lower),
                     high.eq(high - upper),
-                    ends.eq(ends + Mux(lower, step, 0) - Mux(upper, step, 0)),
+                    ends.eq(add_by_halves(m, ends, change, upper & ~lower)),
                 ]
-                with m.If(enough):
+                with m.If(found >= left):
                     m.next = "MASK"
             with m.State("MASK"):
                 m.d.comb += self.mask.valid.eq(1)
