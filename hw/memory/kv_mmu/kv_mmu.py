@@ -30,7 +30,8 @@ class KvMmu(wiring.Component):
     """Latency 3 cycles for a request and 1 for an answer; one of each per cycle.
 
     Between a core and the arbiter: the core gets its jobs from here, under virtual addresses, and
-    no request of it leaves that does not hit a page of the job's sequence (docs/kv_mmu.md).
+    no request of it leaves that does not hit a page, or a place in the slot area, of the job's
+    sequence (docs/kv_mmu.md).
 
     Parameters
     ----------
