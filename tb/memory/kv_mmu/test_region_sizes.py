@@ -11,7 +11,7 @@ import pytest
 from amaranth.sim import Simulator
 
 from hw.config import preset
-from hw.formats import Mode, modes
+from hw.formats import Mode
 from hw.memory.kv_mmu.config import MmuConfig
 from hw.memory.kv_mmu.formats import Region
 from hw.memory.kv_mmu.region_sizes import RegionSizes
@@ -22,7 +22,9 @@ SLOTS = replace(preset("tiny"), slots=32, slot_caches=64)
 CONFIGS = {
     "tiny": TINY,
     "tiny, writes": replace(TINY, writes=True),
-    "slots": MmuConfig(attention=SLOTS, sequences=2, page_bytes=1024, writes=True),
+    # A core that only reads has its caches of constant size in pages.
+    "slots": MmuConfig(attention=SLOTS, sequences=2, page_bytes=1024),
+    "slots, writes": MmuConfig(attention=SLOTS, sequences=2, page_bytes=1024, writes=True),
     "chunk 16": replace(
         TINY, attention=replace(preset("tiny"), chunk=16, budget=48, window=32), writes=True
     ),
@@ -64,7 +66,7 @@ def check(unit: Any, config: MmuConfig, seed: int) -> None:
     questions = [
         (tokens, mode, region)
         for tokens in contexts_of(config, seed)
-        for mode in modes(config.attention)
+        for mode in config.paged_modes
         for region in Region
     ]
     # A cache of constant size has all its pages from its first token on, and none before.
