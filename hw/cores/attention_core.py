@@ -17,7 +17,7 @@ from hw.cores.saliency_update import SALIENCY_BEAT
 from hw.cores.victim_select import victim_layout
 from hw.counters import Counter, CounterBank
 from hw.memory.port import memory_port
-from hw.streams import StreamFIFO
+from hw.streams import StreamFIFO, StreamRegister
 
 #: Segments whose headers may wait for their beats: covers the memory's latency with short records.
 SEGMENTS_AHEAD = 16
@@ -162,7 +162,11 @@ class AttentionCore(wiring.Component):
         connect(m, units.softmax.weights, operands.weights)
         connect(m, operands.unit, order.input)
         connect(m, order.output, units.merge.unit)
-        connect(m, units.collector.tail, units.merge.tail)
+        # Joining the bytes of tail values, and aligning them, takes a cycle each.
+        tail = units.merge.tail
+        m.submodules.tail_register = tails = StreamRegister(tail.payload.shape())
+        connect(m, units.collector.tail, tails.input)
+        connect(m, tails.output, tail)
         connect(m, units.merge.contributions, units.accumulator.contributions)
         connect(m, units.accumulator.accumulator, units.normaliser.accumulator)
         finish_jobs(m, units, self)
