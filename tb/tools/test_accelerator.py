@@ -82,8 +82,7 @@ def test_a_slot_area_passes_lint(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     folder = tmp_path / f"accelerator-slots-{DEFAULT_STANDARD}-1-writes"
     files = [folder / name for name in ("accelerator.vlt", "accelerator_pkg.sv", "accelerator.v")]
-    # The closer of windows has wires without a bit.
-    assert set(re.findall(r"%(\S+): /", lint(files, "accelerator"))) == {"Warning-ASCRANGE"}
+    assert lint(files, "accelerator") == ""
     system = json.loads((folder / "accelerator.json").read_text())["system"]
     area = choose_system(config, writes=True, pages=64).mmu.slot_area
     assert (system["slot_address"], system["slot_stride"]) == (area.address, 4096)

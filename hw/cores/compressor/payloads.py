@@ -4,7 +4,7 @@ from amaranth.hdl import unsigned
 from amaranth.lib import data
 
 from hw.config import BEAT_BITS, BURST_BYTES, AttentionConfig
-from hw.cores.quantiser.affine_quantiser import base_lanes
+from hw.cores.quantiser.affine_quantiser import base_field
 from hw.formats import FP16_BITS, Status
 from hw.memory.port import ADDRESS_BITS
 
@@ -71,7 +71,7 @@ def pruned_layout(bits: int, group: int, base_every: int | None = None) -> data.
         {
             "code": data.ArrayLayout(bits, group),
             "mask": group,
-            "base": data.ArrayLayout(2 * bits, len(base_lanes(group, base_every))),
+            **base_field(bits, group, base_every),
             "scale": FP16_BITS,
             "minimum": FP16_BITS,
         }

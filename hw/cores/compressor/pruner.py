@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -37,6 +37,7 @@ class Pruner(wiring.Component):
         bases: Iterable[int] = () if base_every is None else range(0, group, base_every)
         self._mask = LargestMask(bits=bits, group=group, keep=keep, excluded=bases)
         self._lanes = lanes
+        self._has_bases = base_every is not None
         #: Of so many beats the first has bases.
         self._base_beats = max(1, (base_every or 1) // lanes)
         super().__init__(
@@ -55,18 +56,8 @@ class Pruner(wiring.Component):
         # The newest beat comes in above; the last one need not be held.
         gathered = Signal(len(groups.p.code.as_value()))
         with_this = Cat(gathered[len(codes.p.code.as_value()) :], codes.p.code)
-        bases = Signal(len(groups.p.base.as_value()))
-        place = Signal(range(max(2, self._base_beats)))
-        with_base = bases
-        if len(bases):
-            new = Cat(bases[len(codes.p.base.as_value()) :], codes.p.base)
-            with_base = Mux(place == 0, new, bases)
         with m.If(taken):
-            m.d.sync += [
-                gathered.eq(with_this),
-                bases.eq(with_base),
-                place.eq(Mux(codes.p.last | (place == self._base_beats - 1), 0, place + 1)),
-            ]
+            m.d.sync += gathered.eq(with_this)
         m.d.comb += [
             mask.codes.valid.eq(codes.valid & codes.p.last),
             mask.codes.p.code.as_value().eq(with_this),
@@ -78,19 +69,35 @@ class Pruner(wiring.Component):
             mask.mask.ready.eq(groups.ready),
         ]
         held = Signal(shape)
-        held_bases = Signal.like(bases)
         scale, minimum = Signal.like(codes.p.scale), Signal.like(codes.p.minimum)
         with m.If(mask.codes.valid & mask.codes.ready):
             m.d.sync += [
                 held.eq(with_this),
-                held_bases.eq(with_base),
                 scale.eq(codes.p.scale),
                 minimum.eq(codes.p.minimum),
             ]
         m.d.comb += [
             groups.p.code.eq(held),
-            groups.p.base.as_value().eq(held_bases),
             groups.p.scale.eq(scale),
             groups.p.minimum.eq(minimum),
         ]
+        if self._has_bases:
+            self._hold_bases(m, taken, mask.codes.valid & mask.codes.ready)
         return m
+
+    def _hold_bases(self, m: Module, taken: Value, ends: Value) -> None:
+        """Gather the bases of a group, and hold them when it ends."""
+        codes, groups = self.codes, self.groups
+        bases = Signal(len(groups.p.base.as_value()))
+        held = Signal.like(bases)
+        place = Signal(range(max(2, self._base_beats)))
+        new = Cat(bases[len(codes.p.base.as_value()) :], codes.p.base)
+        with_base = Mux(place == 0, new, bases)
+        with m.If(taken):
+            m.d.sync += [
+                bases.eq(with_base),
+                place.eq(Mux(codes.p.last | (place == self._base_beats - 1), 0, place + 1)),
+            ]
+        with m.If(ends):
+            m.d.sync += held.eq(with_base)
+        m.d.comb += groups.p.base.as_value().eq(held)

@@ -77,13 +77,15 @@ class RecordWriter(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         lanes = sum(self._records)
+        # A number of a single one has a bit, too: a wire without would have a descending range.
+        lane_range = range(max(2, lanes))
         index = range(self._run)
         #: A run: its record among all, which of the two, its bursts less one, its address; and on
         #: which side of the last fence it is.
         run = data.StructLayout(
             {
                 "half": 1,
-                "lane": range(lanes),
+                "lane": lane_range,
                 "last": index,
                 "address": BURST_ADDRESS_BITS,
                 "side": 1,
@@ -103,9 +105,9 @@ class RecordWriter(wiring.Component):
         starts = [sum(self._records[:i]) for i in range(len(self._records))]
         lane_of = []
         possible = []
-        for start, source in zip(starts, self.bursts, strict=True):
-            lane = Signal(range(lanes), name=f"lane_{start}")
-            m.d.comb += lane.eq(start + source.p.record)
+        for start, records, source in zip(starts, self._records, self.bursts, strict=True):
+            lane = Signal(lane_range, name=f"lane_{start}")
+            m.d.comb += lane.eq(start + (source.p.record if records > 1 else 0))
             lane_of.append(lane)
             room = ~full[lane].bit_select(half[lane], 1)
             possible.append(source.valid & room & runs.input.ready)
@@ -114,7 +116,7 @@ class RecordWriter(wiring.Component):
         m.d.comb += [turn.waiting.eq(Cat(*possible)), turn.enable.eq(1)]
         m.d.comb += [source.ready.eq(chosen[i]) for i, source in enumerate(self.bursts)]
         burst = Signal(BURST)
-        lane = Signal(range(lanes))
+        lane = Signal(lane_range)
         m.d.comb += [
             burst.eq(self._pick(chosen, [s.payload.as_value() for s in self.bursts])),
             lane.eq(self._pick(chosen, lane_of)),

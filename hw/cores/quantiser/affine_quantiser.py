@@ -27,14 +27,19 @@ def base_lanes(lanes: int, base_every: int | None) -> list[int]:
     return [] if base_every is None else list(range(0, lanes, base_every))
 
 
+def base_field(bits: int, lanes: int, base_every: int | None) -> dict[str, data.ArrayLayout]:
+    """The field ``base`` of a layout, which has none without bases."""
+    bases = base_lanes(lanes, base_every)
+    return {"base": data.ArrayLayout(2 * bits, len(bases))} if bases else {}
+
+
 def codes_layout(bits: int, lanes: int, base_every: int | None = None) -> data.StructLayout:
     """Their codes, with the parameters of the group; ``last`` marks the end of the group."""
-    bases = base_lanes(lanes, base_every)
     return data.StructLayout(
         {
             "code": data.ArrayLayout(bits, lanes),
             #: Where the beat has bases; the ``code`` of a base has no meaning.
-            "base": data.ArrayLayout(2 * bits, len(bases)),
+            **base_field(bits, lanes, base_every),
             "scale": FP16_BITS,
             "minimum": FP16_BITS,
             "last": 1,
@@ -130,7 +135,8 @@ class AffineQuantiser(wiring.Component):
         tag = data.StructLayout({"parameters": PARAMETERS, "last": 1, "valid": 1})
         # Codes of bases take longer: the others wait for them.
         dividers = [(i, d, self.codes.p.code[i]) for i, d in self._dividers.items()]
-        bases = zip(self._base_dividers.items(), self.codes.p.base, strict=True)
+        codes = self.codes.p.base if self._base_dividers else ()
+        bases = zip(self._base_dividers.items(), codes, strict=True)
         dividers += [(i, d, code) for (i, d), code in bases]
         latency = max(divider.latency for _, divider, _ in dividers)
         stages = [Signal(tag, name=f"stage_{i}") for i in range(latency + 1)]

@@ -33,7 +33,7 @@ def test_elements(name: str, seed: int) -> None:
         codes = [rng.randrange(2**bits) for _ in range(group)]
         mask = sum(1 << place for place in places)
         scale, minimum = rng.getrandbits(16), rng.getrandbits(16)
-        items.append({"code": codes, "mask": mask, "base": [], "scale": scale, "minimum": minimum})
+        items.append({"code": codes, "mask": mask, "scale": scale, "minimum": minimum})
         expected.append(
             {
                 "mask": mask,

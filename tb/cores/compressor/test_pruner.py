@@ -40,7 +40,7 @@ def test_groups(shape: str, seed: int) -> None:
             beats.append(
                 {
                     "code": codes[start : start + lanes],
-                    "base": there,
+                    **({"base": there} if bases else {}),
                     "scale": scale,
                     "minimum": minimum,
                     "last": int(start + lanes == group),
@@ -53,7 +53,7 @@ def test_groups(shape: str, seed: int) -> None:
             {
                 "code": codes,
                 "mask": sum(bit << i for i, bit in enumerate(mask)),
-                "base": base,
+                **({"base": base} if bases else {}),
                 "scale": scale,
                 "minimum": minimum,
             }
