@@ -54,7 +54,7 @@ class WindowCloser(wiring.Component):
     page_bytes
         As of `Fetch`. Requests to write may cross pages.
     write_tag_bits : int
-        2 to this power requests to write are under way at most, each of up to 8 bursts: 2, 3 or 4.
+        2 to this power requests to write are under way at most, each of up to 8 bursts: 2 to 6.
 
     Members
     -------
